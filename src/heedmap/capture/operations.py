@@ -1,0 +1,85 @@
+"""What the operations of torch do to tokens, as far as their names tell."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+SDPA = F.scaled_dot_product_attention
+MHA = F.multi_head_attention_forward
+SOFTMAX = frozenset({torch.softmax, torch.Tensor.softmax, F.softmax, torch.special.softmax})
+PRODUCTS = frozenset({"matmul", "__matmul__", "__rmatmul__", "bmm", "baddbmm", "einsum"})
+
+# these leave every token where it is; any other operation lays tokens out anew
+TOKENWISE = frozenset(
+    """
+    add sub rsub mul div true_divide floor_divide pow neg abs exp expm1 log log1p sqrt rsqrt reciprocal square sign
+    sin cos tanh sigmoid relu relu6 gelu silu mish elu selu celu leaky_relu softplus hardtanh hardswish hardsigmoid
+    erf clamp clip clamp_min clamp_max maximum minimum where masked_fill nan_to_num addcmul addcdiv lerp
+    linear layer_norm rms_norm group_norm batch_norm dropout feature_dropout alpha_dropout normalize
+    view view_as reshape reshape_as transpose permute movedim moveaxis swapaxes t flatten unflatten unsqueeze squeeze
+    expand expand_as broadcast_to contiguous clone detach to type type_as float double half bfloat16 cuda cpu repeat
+    chunk split tensor_split unbind select narrow __getitem__ __get__ requires_grad_
+    matmul __matmul__ __rmatmul__ bmm baddbmm einsum addmm mm
+    __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__
+    __pow__ __neg__
+    """.split()
+)
+# what attention weights and scores may pass through between softmax and matmul, or matmul and softmax
+KEEPS_WEIGHTS = frozenset(
+    """
+    dropout view reshape transpose flatten unflatten unsqueeze squeeze expand contiguous clone to type type_as float
+    double half bfloat16 mul div masked_fill where nan_to_num __mul__ __rmul__ __truediv__
+    """.split()
+)
+KEEPS_SCORES = KEEPS_WEIGHTS | frozenset(
+    """
+    add sub clamp clip clamp_min clamp_max maximum minimum tanh masked_fill_ add_ mul_ div_ sub_ __add__ __radd__
+    __iadd__ __sub__ __imul__ __itruediv__ true_divide
+    """.split()
+)
+# no data passes from their arguments to their result
+EMPTY = frozenset("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full".split())
+# arguments that weigh channels, never tokens: position -> name
+WEIGHTS = {
+    "linear": ((1, "weight"), (2, "bias")),
+    "layer_norm": ((2, "weight"), (3, "bias")),
+    "rms_norm": ((2, "weight"),),
+    "group_norm": ((2, "weight"), (3, "bias")),
+    "batch_norm": ((1, "running_mean"), (2, "running_var"), (3, "weight"), (4, "bias")),
+    "conv1d": ((1, "weight"), (2, "bias")),
+    "conv2d": ((1, "weight"), (2, "bias")),
+    "conv3d": ((1, "weight"), (2, "bias")),
+    "conv_transpose1d": ((1, "weight"), (2, "bias")),
+    "conv_transpose2d": ((1, "weight"), (2, "bias")),
+    "addmm": ((0, "input"), (2, "mat2")),
+    "prelu": ((1, "weight"),),
+}
+
+
+def name_of(function: Any) -> str:
+    return getattr(function, "__name__", None) or str(function)
+
+
+def in_place(name: str) -> bool:
+    if name.startswith("__"):
+        return name in {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
+    return name.endswith("_") and name != "requires_grad_"
+
+
+def _open_up(function: Any) -> Any:
+    """A twin of a Python function of torch that always runs its inside, so that a mode sees its operations.
+
+    torch leaves such a function at its first line when a mode is active, and switches the mode off while the mode
+    handles it. The twin has globals of its own in which nothing ever asks for a handler; torch's are untouched.
+    """
+    own = dict(function.__globals__, has_torch_function=lambda arguments: False)
+    twin = types.FunctionType(function.__code__, own, function.__name__, function.__defaults__, function.__closure__)
+    twin.__kwdefaults__ = function.__kwdefaults__
+    return twin
+
+
+MHA_INSIDE = _open_up(MHA)

@@ -1,0 +1,26 @@
+"""How a map's gradient corrects its weights, head by head (attention-and-gradient, equations 4 to 6).
+
+Each correction changes the gradient where it stands: the block it is given is a scratch block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from heedmap.errors import InputError
+
+Correction = Callable[[Tensor], Tensor]
+
+CORRECTIONS: Mapping[str, Correction] = {
+    "complete": lambda gradient: gradient,
+    "positive": lambda gradient: gradient.clamp_(min=0),
+    "absolute": lambda gradient: gradient.abs_(),
+}
+
+
+def correction(name: str) -> Correction:
+    if name not in CORRECTIONS:
+        raise InputError(f"No correction is called {name!r}. Choose one of {', '.join(CORRECTIONS)}.")
+    return CORRECTIONS[name]

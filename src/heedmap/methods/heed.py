@@ -1,0 +1,63 @@
+"""Our method, top to bottom: record, wire, check, and walk from the answer to the inputs.
+
+map of a call           mean over heads of correct(gradient) * weights
+relevance[read]    +=   relevance[reading] @ map
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from heedmap.capture import record
+from heedmap.checking import batches, check, noised, start_states
+from heedmap.context import context_of, names_of
+from heedmap.correction import correction as correction_named
+from heedmap.records import Explanation, Readout
+from heedmap.streams import Declaration, infer
+from heedmap.targets import as_target, evaluate, predicted, settle
+from heedmap.walk import Walk
+
+
+def heed(
+    model: nn.Module,
+    inputs: Any,
+    targets: Sequence[Any],
+    *,
+    correction: str = "complete",
+    wiring: Declaration | None = None,
+    readout: Readout | Sequence[Readout] | None = None,
+    noise: str | bool | None = None,
+    verify: str | bool = "once",
+) -> list[Explanation]:
+    """Explain each target of one input, with one forward pass for all of them."""
+    correct = correction_named(correction)
+    explanations = []
+    with record(model, inputs) as recording:
+        wired = infer(recording.calls, recording.names, recording.bases, wiring)
+        context = context_of(model, inputs, recording.causal)
+        for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
+            target = settle(given, recording.output, context)
+            value, origin = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
+            sizes = batches(recording, wired, len(value))
+            starts = start_states(readout, origin, wired, recording.marks)
+            check(model, recording, wired, sizes, value, starts, verify)
+            walk = Walk(wired, correct, starts, noised(noise, correction, wired))
+            recording.backward(value, sizes, walk.step, keep=left < 0)
+            flow, start = walk.finish()
+            explanations.append(
+                Explanation(
+                    method="heed",
+                    correction=correction,
+                    target=repr(target),
+                    value=value.detach(),
+                    relevance=flow,
+                    starts=start,
+                    wiring=wired,
+                    readout=tuple(walk.readout),
+                    predicted=names_of(predicted(given, recording.output, context), context),
+                )
+            )
+    return explanations

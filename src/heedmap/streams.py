@@ -1,0 +1,262 @@
+"""Which state reads which in each call: inferred from where tensors come from, or declared; and checked.
+
+A call's queries come from the state that reads, its values from the state that is read. The latest call upstream
+names the state; before any call, the model's own inputs do. A state that holds another one through its residual
+branch stands for both. Whatever is not certain is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from heedmap.errors import DisconnectedError, InputError, ReadoutError, WiringError
+from heedmap.records import Base, Call, Mark, Name, Origin, State, Wiring
+
+Declaration = Mapping[int | str, Mapping[str, str]]
+
+
+class Seen(Protocol):
+    """What inference needs to know of a recorded call."""
+
+    index: int
+    module: str
+    seam: str
+    origins: tuple[Origin | None, Origin | None, Origin | None]
+    lead: tuple[int, ...]
+    counts: tuple[int, int]
+
+
+@dataclass
+class _Stream:
+    name: str
+    tokens: int
+    names: int
+    bases: int
+
+
+def infer(
+    calls: Sequence[Seen], names: Sequence[Name], bases: Sequence[Base], declared: Declaration | None = None
+) -> Wiring:
+    """The wiring of the calls that were met."""
+    return _Inference(calls, names, bases, dict(declared or {})).run()
+
+
+class _Inference:
+    def __init__(self, calls: Sequence[Seen], names: Sequence[Name], bases: Sequence[Base], declared: dict) -> None:
+        self.seen = calls
+        self.names = names
+        self.strong = sum(1 << i for i, base in enumerate(bases) if base.strong)
+        self.primary = sum(1 << i for i, name in enumerate(names) if name.kind == "input")
+        self.declared = declared
+        self.streams: list[_Stream] = []
+        self.calls: list[Call] = []
+        self.fused: set[State] = set()
+
+    def run(self) -> Wiring:
+        _check_declared(self.seen, self.declared)
+        for seen in self.seen:
+            self.calls.append(self._call(seen))
+        return Wiring(tuple(self.calls), {stream.name: stream.tokens for stream in self.streams})
+
+    def _call(self, seen: Seen) -> Call:
+        told = {**self.declared.get(seen.module, {}), **self.declared.get(seen.index, {})}
+        q, k, v = seen.origins
+        queries, keys = seen.counts
+        reading = (
+            self._told(told["reading"], queries) if "reading" in told else self._resolve(seen, "queries", q, queries)
+        )
+        if "read" in told:
+            read = self._told(told["read"], keys)
+        else:
+            read = self._read(seen, k, v, keys)
+        self._check_tokens(seen, reading, queries, "queries")
+        self._check_tokens(seen, read, keys, "keys")
+        kind = "B" if reading.stream != read.stream else "C" if reading in self.fused else "A"
+        if kind != "A":
+            self.fused.add(State(reading.stream, seen.index))
+        heads = seen.lead[-1] if seen.lead else 1
+        return Call(seen.index, seen.module, seen.seam, reading, read, queries, keys, heads, kind)
+
+    def _told(self, text: str, tokens: int) -> State:
+        """A declared state; a stream that is not known yet begins here."""
+        stream, _, number = text.rpartition("@")
+        if not stream or not number.isdigit():
+            stream, number = text, ""
+        if all(known.name != stream for known in self.streams):
+            self.streams.append(_Stream(stream, tokens, 0, 0))
+        return State(stream, int(number) if number else None)
+
+    def _read(self, seen: Seen, k: Origin | None, v: Origin | None, tokens: int) -> State:
+        """The state that values come from; constant values stand for the tokens of their keys."""
+        if v is not None and not (v.calls or v.names):
+            v = k
+        read = self._resolve(seen, "values", v, tokens)
+        if k is None or not (k.calls or k.names) or k is v:
+            return read
+        if k.calls or (v is not None and v.calls):
+            other = self._resolve(seen, "keys", k, tokens)
+            if other != read:
+                raise WiringError(
+                    f"Call {seen.index} ({seen.module}) takes its keys from {other} and its values from {read}. "
+                    f"heedmap expected one state for both; {_declare(seen)}"
+                )
+        elif not self._same_stream(k, read):
+            raise WiringError(
+                f"Call {seen.index} ({seen.module}) takes keys and values from different layouts of {read}: "
+                f"tokens may be moved between them. heedmap expected one layout for both; {_declare(seen)}"
+            )
+        return read
+
+    def _same_stream(self, origin: Origin, state: State) -> bool:
+        stream = next(known for known in self.streams if known.name == state.stream)
+        if stream.bases and not self._content(origin) & stream.bases:
+            return False
+        stream.bases |= self._content(origin)
+        return True
+
+    def _content(self, origin: Origin) -> int:
+        """The layouts that carry content; positions and masks count only where there is nothing else."""
+        return origin.bases & self.strong or origin.bases
+
+    def _resolve(self, seen: Seen, what: str, origin: Origin | None, tokens: int) -> State:
+        if origin is None:
+            raise WiringError(
+                f"The {what} of call {seen.index} ({seen.module}) come from a tensor whose making was not seen "
+                f"(scripted code, a custom kernel, or numbers kept from an earlier forward). {_declare(seen)}"
+            )
+        if not origin.calls:
+            return self._enter(seen, what, origin, tokens)
+        latest = frontier(origin.calls, self.calls)
+        if len(latest) > 1:
+            states = " and ".join(str(self.calls[index].state) for index in latest)
+            raise WiringError(
+                f"The {what} of call {seen.index} ({seen.module}) are computed from two states at once, {states}: "
+                f"tokens were spliced, or two calls read one state. heedmap expected one state; {_declare(seen)}"
+            )
+        state = self.calls[latest[0]].state
+        stream = next(known for known in self.streams if known.name == state.stream)
+        if origin.names & self.primary & ~stream.names or origin.bases & self.strong & ~stream.bases:
+            foreign = [n.text for i, n in enumerate(self.names) if origin.names & self.primary & ~stream.names & 1 << i]
+            raise WiringError(
+                f"The {what} of call {seen.index} ({seen.module}) are spliced from {state} and from tokens of "
+                f"{' and '.join(foreign) or 'another layout of ' + state.stream} that no call has read yet. "
+                f"heedmap expected one state; {_declare(seen)}"
+            )
+        return state
+
+    def _enter(self, seen: Seen, what: str, origin: Origin, tokens: int) -> State:
+        """The state of a stream before any call: the one laid out by the same operations, or a new one."""
+        content = self._content(origin)
+        for stream in self.streams:
+            if stream.tokens == tokens and content & stream.bases:
+                stream.bases |= content
+                stream.names |= origin.names
+                return State(stream.name)
+        name = self._name(origin) or f"{seen.module}.{what}"
+        taken = {stream.name for stream in self.streams}
+        number = 2
+        unique = name
+        while unique in taken:
+            unique, number = f"{name}#{number}", number + 1
+        self.streams.append(_Stream(unique, tokens, origin.names, content))
+        return State(unique)
+
+    def _name(self, origin: Origin) -> str:
+        """The model's own inputs upstream; a learned parameter only if there is none."""
+        for kind in ("input", "parameter", "auxiliary"):
+            texts = [n.text for i, n in enumerate(self.names) if n.kind == kind and origin.names & 1 << i]
+            if texts:
+                return "+".join(texts)
+        return ""
+
+    def _check_tokens(self, seen: Seen, state: State, tokens: int, what: str) -> None:
+        expected = next(stream.tokens for stream in self.streams if stream.name == state.stream)
+        if tokens != expected:
+            raise WiringError(
+                f"Call {seen.index} ({seen.module}) has {tokens} {what}, the stream {state.stream!r} they come from "
+                f"has {expected} tokens: tokens were merged, dropped, windowed or added on the way. "
+                f"heedmap expected equal counts; {_declare(seen)}"
+            )
+
+
+def frontier(bits: int, calls: Sequence[Call]) -> list[int]:
+    """The calls among `bits` whose states no other of them holds through its residual branch."""
+    left = [i for i in range(bits.bit_length()) if bits >> i & 1]
+    held: set[int] = set()
+    for index in reversed(left):
+        before = calls[index].reading.after
+        while before is not None and before not in held:
+            held.add(before)
+            before = calls[before].reading.after
+    return [index for index in left if index not in held]
+
+
+def ends(origin: Origin | None, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
+    """The calls whose states a target reads; refused where it also reads what lies before them."""
+    if origin is None or not origin.calls:
+        raise DisconnectedError(
+            "The target does not depend on any attention call. heedmap expected a number computed from the model's "
+            "output; choose a logit, or a callable that takes the output and keeps its graph."
+        )
+    latest = frontier(origin.calls, wiring.calls)
+    for index in latest:
+        upstream = _upstream(index, wiring)
+        for other in latest:
+            if other != index and other in upstream:
+                raise _two_depths(wiring.calls[index].state, str(wiring.calls[other].state), "the target")
+        for bit, mark in enumerate(marks):
+            if origin.marks >> bit & 1 and mark.upstream.calls >> index & 1:
+                _check_mark(mark, wiring.calls[index], wiring)
+    return latest
+
+
+def _upstream(index: int, wiring: Wiring) -> set[int]:
+    """All calls that a call's state is computed from."""
+    found: set[int] = set()
+    waiting = [index]
+    while waiting:
+        call = wiring.calls[waiting.pop()]
+        for before in (call.reading.after, call.read.after):
+            if before is not None and before not in found:
+                found.add(before)
+                waiting.append(before)
+    return found
+
+
+def _check_mark(mark: Mark, end: Call, wiring: Wiring) -> None:
+    """Between the last call and the target only work token by token may happen, and pooling."""
+    if mark.kind == "join":
+        older = frontier(mark.older.calls if mark.older else 0, wiring.calls)
+        before = [] if end.reading.after is None else [end.reading.after]
+        if mark.after_model or not mark.tokenwise or older != before:
+            named = " and ".join(str(wiring.calls[i].state) for i in older) or "the tokens as they entered"
+            raise _two_depths(end.state, named, mark.module)
+    elif not mark.after_model and set(mark.sizes) & {tokens for tokens in wiring.tokens.values() if tokens > 1}:
+        raise ReadoutError(
+            f"After the last call, {end.module}, {mark.module} weighs tokens by a {mark.operation} that is no "
+            "attention heedmap knows. It expected work token by token, or pooling. Declare the rows that speak: "
+            f"readout=heedmap.Readout({end.state.stream!r}, rows=...)."
+        )
+
+
+def _two_depths(state: State, older: str, where: str) -> ReadoutError:
+    return ReadoutError(
+        f"In {where} the target reads {state} and, beside it, {older}. heedmap expected a target that reads one depth; "
+        "explain each part by itself, or declare the rows that speak: "
+        f"readout=heedmap.Readout({state.stream!r}, rows=...)."
+    )
+
+
+def _declare(seen: Seen) -> str:
+    return f'declare it: wiring={{{seen.index}: {{"reading": "stream", "read": "stream"}}}}.'
+
+
+def _check_declared(calls: Sequence[Seen], declared: Mapping[Any, Mapping[str, str]]) -> None:
+    known = {call.index for call in calls} | {call.module for call in calls}
+    for key, told in declared.items():
+        if key not in known:
+            raise InputError(f"wiring= declares {key!r}, which is neither a call's number nor its module path.")
+        if not set(told) <= {"reading", "read"}:
+            raise InputError(f"wiring={{{key!r}: ...}} has {sorted(told)}; heedmap expected 'reading' and 'read'.")

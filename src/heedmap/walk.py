@@ -1,0 +1,190 @@
+"""The walk of a row of relevance from the answer to the inputs, last call first.
+
+Relevance belongs to a state, a stream as it stands after a call. A call hands the relevance of its result on,
+unchanged, to the state its queries came from, and adds `@ map` to the state its values came from. What the walk starts
+with is carried apart from what flowed, so that neither drowns the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from heedmap.errors import GradientError, InputError, UnsupportedError, WiringError
+from heedmap.propagation import Correct, pull, push
+from heedmap.records import Call, Heads, Readout, State, Wiring
+
+
+class Walk:
+    """Give it every call with its gradient, last first; then `finish`."""
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        correct: Correct,
+        ends: Mapping[State, Readout | None],
+        noise: State | None = None,
+    ) -> None:
+        self._wiring = wiring
+        self._correct = correct
+        self._ends = ends  # where the walk starts; None: at the rows that the target's gradient names
+        self._flow: dict[State, Tensor] = {}
+        self._start: dict[State, Tensor] = {}
+        self._passed: set[int] = set()
+        self._noise = noise
+        self._behind = _behind(noise, wiring) if noise else set()
+        self._held: list[tuple[Call, Heads, Tensor]] = []
+        self.readout: list[str] = []
+
+    def step(self, index: int, heads: Heads, gradient: Tensor) -> bool:
+        """Take one call; True if its tensors are still needed."""
+        call = self._wiring.calls[index]
+        self._passed.add(call.index)
+        if call.state in self._ends:
+            self._begin(call.state, gradient)
+        if call.index in self._behind:
+            self._held.append((call, heads, gradient))
+            return True
+        self._cross(call, heads, gradient)
+        return False
+
+    def finish(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What flowed from each stream that was reached, and what each began with."""
+        if self._noise is not None:
+            self._add_noise(self._noise)
+        self._release()
+        self._check_arrived()
+        flow, start = ({state.stream: row for state, row in rows.items()} for rows in (self._flow, self._start))
+        reached = [stream for stream in self._wiring.tokens if stream in flow or stream in start]
+        return (
+            {stream: flow[stream] if stream in flow else torch.zeros_like(start[stream]) for stream in reached},
+            {stream: start[stream] if stream in start else torch.zeros_like(flow[stream]) for stream in reached},
+        )
+
+    def _release(self) -> None:
+        """Walk through the calls that were held back."""
+        held, self._held = self._held, []
+        for call, heads, gradient in held:
+            self._cross(call, heads, gradient)
+
+    def _check_arrived(self) -> None:
+        stuck = next((state for state in (*self._flow, *self._start) if state.after is not None), None)
+        if stuck is None or stuck.after is None:
+            return
+        call = self._wiring.calls[stuck.after]
+        raise GradientError(
+            f"Relevance arrives at {stuck}, the result of call {call.index} ({call.module}), but the target has no "
+            "gradient there: the call runs under no_grad, or its result passes through detach. heedmap expected a "
+            "gradient at every call the target reads; remove the no_grad, or end the walk before that call with "
+            f'wiring={{{_reader(self._wiring, stuck)}: {{"reading": "a new name", "read": "a new name"}}}}.'
+        )
+
+    def _begin(self, state: State, gradient: Tensor) -> None:
+        readout = self._ends[state]
+        dtype = torch.promote_types(gradient.dtype, torch.float32)
+        if readout is None:
+            weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
+            total = weight.sum(-1, keepdim=True)
+            row = weight / total.where(total > 0, total.new_ones(()))
+            rows = (row != 0).any(0).nonzero()[:, 0].tolist()
+        else:
+            batch, _, tokens, _ = gradient.shape
+            rows = _declared_rows(readout, tokens)
+            row = gradient.new_zeros(batch, tokens, dtype=dtype)
+            row[:, rows] = 1.0 if readout.rows == "all" else 1.0 / len(rows)
+        named = f"rows {rows[0]} to {rows[-1]}" if len(rows) > 3 else f"row {', '.join(map(str, rows))}"
+        self.readout.append(f"{state}, {named}")
+        _add(self._start, state, row)
+
+    def _cross(self, call: Call, heads: Heads, gradient: Tensor) -> None:
+        flow, start = self._flow.pop(call.state, None), self._start.pop(call.state, None)
+        total = flow if start is None else start if flow is None else flow + start
+        if total is None:
+            return
+        for state in (call.reading, call.read):
+            if state.after in self._passed and state.after is not None:
+                raise WiringError(
+                    f"Call {call.index} ({call.module}) reads {state}, but its gradient arrived after that state's: "
+                    "what it reads is cut off by detach. heedmap expected the read tokens to carry gradient."
+                )
+        if flow is not None:
+            _add(self._flow, call.reading, flow)
+        if start is not None:
+            _add(self._start, call.reading, start)
+        _add(self._flow, call.read, pull(heads, gradient, total.to(gradient.device), self._correct))
+
+    def _add_noise(self, state: State) -> None:
+        """The noise link, E <- (E - I) / S + I with S the row sums of E - I (heterogenous-attention, 8 to 10).
+
+        No matrix is needed: r E_noised = walk(r / S) - r / S + r, and S is one forward walk of a column of ones.
+        What is walked here as a start is r / S, so what flows from it is all but the last term, r itself.
+        """
+        flow, start = self._flow.pop(state, None), self._start.pop(state, None)
+        if flow is None and start is None:
+            raise InputError(f"The noise link is asked for at {state}, where no relevance arrives.")
+        total = flow if start is None else start if flow is None else flow + start
+        assert total is not None
+        sums = self._row_sums(state)
+        self._start[state] = (total / sums).where(sums != 0, sums.new_zeros(()))
+        self._release()
+        root = _root(state, self._wiring)
+        self._start.pop(root)
+        if flow is not None:
+            _add(self._flow, root, flow)
+        if start is not None:
+            _add(self._start, root, start)
+
+    def _row_sums(self, state: State) -> Tensor:
+        columns: dict[State, Tensor] = {}
+        for call, heads, gradient in reversed(self._held):
+            batch, _, queries, keys = heads.shape
+            dtype = torch.promote_types(gradient.dtype, torch.float32)
+            zeros = gradient.new_zeros(batch, queries, dtype=dtype)
+            ones = gradient.new_ones(batch, keys, dtype=dtype)
+            extra = push(heads, gradient, ones + columns.get(call.read, zeros), self._correct)
+            columns[call.state] = columns.get(call.reading, zeros) + extra
+        return columns[state]
+
+
+def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:
+    held = relevance.get(state)
+    relevance[state] = row if held is None else held + row.to(held.device)
+
+
+def _declared_rows(readout: Readout, tokens: int) -> list[int]:
+    if readout.rows == "all":
+        return list(range(tokens))
+    if isinstance(readout.rows, str):
+        raise InputError(f"readout rows are {readout.rows!r}. heedmap expected an index, a list of them, or 'all'.")
+    rows = [readout.rows] if isinstance(readout.rows, int) else list(readout.rows)
+    for row in rows:
+        if not -tokens <= row < tokens:
+            raise InputError(f"readout names row {row} of {readout.stream!r}, which has {tokens} tokens.")
+    return [row % tokens for row in rows]
+
+
+def _root(state: State, wiring: Wiring) -> State:
+    while state.after is not None:
+        state = wiring.calls[state.after].reading
+    return state
+
+
+def _reader(wiring: Wiring, state: State) -> int:
+    return next((call.index for call in wiring.calls if state in (call.reading, call.read)), len(wiring.calls) - 1)
+
+
+def _behind(state: State, wiring: Wiring) -> set[int]:
+    """The calls a state is made of, if all of them read one stream: elsewhere the noise link is not defined."""
+    found: set[int] = set()
+    while state.after is not None:
+        call = wiring.calls[state.after]
+        if call.read != call.reading:
+            raise UnsupportedError(
+                f"The noise link at {state} lies behind call {call.index} ({call.module}), which reads {call.read}. "
+                "It is defined where one stream reads itself: name the state before that call."
+            )
+        found.add(call.index)
+        state = call.reading
+    return found
