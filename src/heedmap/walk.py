@@ -41,7 +41,6 @@ class Walk:
     def step(self, index: int, heads: Heads, gradient: Tensor) -> bool:
         """Take one call; True if its tensors are still needed."""
         call = self._wiring.calls[index]
-        self._passed.add(call.index)
         if call.state in self._ends:
             self._begin(call.state, gradient)
         if call.index in self._behind:
@@ -99,6 +98,7 @@ class Walk:
         _add(self._start, state, row)
 
     def _cross(self, call: Call, heads: Heads, gradient: Tensor) -> None:
+        self._passed.add(call.index)
         flow, start = self._flow.pop(call.state, None), self._start.pop(call.state, None)
         total = flow if start is None else start if flow is None else flow + start
         if total is None:

@@ -46,21 +46,24 @@ class Attention:
         return self.lead[0] if len(self.lead) == 2 else 1 if not self.lead else None
 
     def looks_back(self) -> bool:
-        """Whether no token reads a later one: told by the first row and by one in the middle."""
+        """Whether no token reads a later one: told by three rows, padding aside."""
         queries, keys = self.counts
         if queries != keys or queries < 2:
             return False
         if self.causal:
             return True
-        middle = queries // 2
+        rows = torch.tensor([0, queries // 2, queries - 2])
         if self.weights is not None:
-            heard = self.weights.detach() > 0
+            weights = self.weights.detach()[..., rows, :]
+            padding = weights.amax(-1, keepdim=True) == weights.amin(-1, keepdim=True)
+            heard = (weights > 0) & ~padding
         elif self.mask is None or self.mask.shape[-2:] != (queries, keys):
             return False
         else:
-            heard = self.mask if self.mask.dtype == torch.bool else self.mask > -1e4
-        before = heard[..., middle, :middle].any()
-        return bool(before and not heard[..., 0, 1:].any() and not heard[..., middle, middle + 1 :].any())
+            mask = self.mask[..., rows, :]
+            heard = mask if mask.dtype == torch.bool else mask > -1e4
+        later = torch.arange(keys) > rows[:, None]
+        return bool(heard.any()) and not bool((heard & later.to(heard.device)).any())
 
     def heads(self, batch: int) -> Heads:
         """The call's tensors as (batch, head, token, channel)."""

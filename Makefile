@@ -1,0 +1,48 @@
+# Needs python3 (3.10 or newer) and nothing else.
+PYTHON  ?= python3
+TORCH   ?= torch==2.13.0
+WORKERS ?= 2
+RUN     := .venv/bin/python
+READY   := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY)  ## create .venv with everything (again: nothing to do)
+
+# torch comes first and pinned: whatever is installed after it takes the build that is there.
+# pip is renewed because groups of pyproject.toml need pip 25.1.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "$(PYTHON) is too old: heedmap needs Python 3.10 or newer (make setup PYTHON=python3.11)"; exit 1; }
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet "pip>=25.1"
+	$(RUN) -m pip install --quiet "$(TORCH)"
+	$(RUN) -m pip install --quiet --editable . --group dev
+	@touch $@
+
+demo: setup  ## explain a small random ViT in the terminal
+	@$(RUN) examples/demo.py
+
+test: setup  ## the default tests (slow, gpu and hub left out)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
+
+check: setup  ## format, lint, types, import contract
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m pyright
+	.venv/bin/lint-imports
+
+format: setup  ## write what `make check` asks for, where it can be written
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+bench: setup  ## time and memory against the limit, into benchmarks/results
+	$(RUN) -m benchmarks
+
+clean:  ## remove .venv and every cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,119 @@
+"""What is measured: models of random weights, built from their configuration, and one input for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor, nn
+
+PATCH = 16
+LABELS = 1000  # classes of a vision model, vocabulary of a language model
+CHOSEN = 7  # the logit that is explained
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model and the shape of its input. `spread` is the standard deviation of the random weights."""
+
+    name: str
+    kind: str  # "vit" or "lm"
+    tokens: int
+    batch: int = 1
+    width: int = 384
+    heads: int = 6
+    layers: int = 12
+    spread: float = 0.02
+    small: bool = False  # belongs to the quick run
+
+    @property
+    def row(self) -> int:
+        """The token whose logits are explained: CLS, or the last token of a language model."""
+        return 0 if self.kind == "vit" else self.tokens - 1
+
+    def value(self, logits: Tensor) -> Tensor:
+        """The target, one number per example."""
+        return logits[:, CHOSEN] if self.kind == "vit" else logits[:, -1, CHOSEN]
+
+
+CASES = {
+    case.name: case
+    for case in (
+        Case("vit-b-197", "vit", 197, batch=8, width=768, heads=12),
+        Case("vit-577", "vit", 577, small=True),
+        Case("vit-2305", "vit", 2305),
+        Case("vit-4097", "vit", 4097),
+        Case("lm-2048", "lm", 2048, small=True),
+        Case("lm-8192", "lm", 8192),
+    )
+}
+
+# Not measured by default: large weights show a disagreement that tame ones would hide behind the identity.
+TINY = {
+    case.name: case
+    for case in (
+        Case("tiny-vit", "vit", 17, batch=3, width=32, heads=4, layers=3, spread=0.3),
+        Case("tiny-lm", "lm", 19, batch=2, width=32, heads=4, layers=3, spread=0.3),
+    )
+}
+
+ALL = {**CASES, **TINY}
+
+
+def build_model(case: Case, device: str, dtype: torch.dtype, attention: str | None = None) -> nn.Module:
+    """The case's model in eval mode, always with the same weights; `attention=None` is its own default."""
+    torch.manual_seed(0)
+    make = _vision_model if case.kind == "vit" else _language_model
+    extra = {} if attention is None else {"attn_implementation": attention}
+    return make(case, extra).to(device=device, dtype=dtype).eval()
+
+
+def build_inputs(case: Case, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The case's input, as keywords of the model's forward."""
+    generator = torch.Generator().manual_seed(1)
+    if case.kind == "lm":
+        ids = torch.randint(0, LABELS, (case.batch, case.tokens), generator=generator)
+        return {"input_ids": ids.to(device)}
+    side = _image_side(case)
+    pixels = torch.randn(case.batch, 3, side, side, generator=generator)
+    return {"pixel_values": pixels.to(device=device, dtype=dtype)}
+
+
+def _vision_model(case: Case, extra: Mapping[str, str]) -> nn.Module:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    config = ViTConfig(
+        hidden_size=case.width,
+        intermediate_size=4 * case.width,
+        num_attention_heads=case.heads,
+        num_hidden_layers=case.layers,
+        image_size=_image_side(case),
+        patch_size=PATCH,
+        num_labels=LABELS,
+        initializer_range=case.spread,
+        **extra,
+    )
+    return ViTForImageClassification(config)
+
+
+def _language_model(case: Case, extra: Mapping[str, str]) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        hidden_size=case.width,
+        intermediate_size=8 * case.width // 3,
+        num_attention_heads=case.heads,
+        num_hidden_layers=case.layers,
+        max_position_embeddings=case.tokens,
+        vocab_size=LABELS,
+        initializer_range=case.spread,
+        use_cache=False,
+        **extra,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _image_side(case: Case) -> int:
+    return PATCH * isqrt(case.tokens - 1)

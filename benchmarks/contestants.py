@@ -1,0 +1,114 @@
+"""Who is measured. A contestant is set up once (model loaded, modules imported) and called repeatedly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from .cases import CHOSEN, Case, build_inputs, build_model
+
+LIMIT = "limit"
+Run = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """`attention=None` is the model's own default; the limit's parameters are frozen, a user's are not."""
+
+    name: str
+    call: Callable[[Case, nn.Module, Mapping[str, Tensor]], Tensor]
+    attention: str | None = None
+    frozen: bool = False
+    dense: bool = False  # keeps every weight and every gradient: may not fit
+    control: bool = False  # the limit once more, to show the noise; its memory is not measured again
+    batches_only: bool = False  # nothing new at batch 1
+
+
+def limit(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """One forward, and one gradient of the target to the float pixels or the embeddings of the words."""
+    if case.kind == "vit":
+        name, tensor = "pixel_values", inputs["pixel_values"]
+    else:
+        name, tensor = "inputs_embeds", model.get_input_embeddings()(inputs["input_ids"])
+    tensor = tensor.detach().requires_grad_()
+    value = case.value(model(**{name: tensor}).logits)
+    return torch.autograd.grad(value.sum(), tensor)[0]
+
+
+def ours(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, correction: str) -> Tensor:
+    """heedmap as a user calls it."""
+    import heedmap
+
+    explanation = heedmap.explain(model, dict(inputs), heedmap.logit(CHOSEN), correction=correction)
+    return explanation[explanation.streams[0]]
+
+
+def dense(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The usual way: eager weights, their retained gradients, the N x N rollout, then one row of it."""
+    model.zero_grad(set_to_none=True)
+    output = model(**inputs, output_attentions=True)
+    for weights in output.attentions:
+        weights.retain_grad()
+    case.value(output.logits).sum().backward()
+    with torch.no_grad():
+        weights = output.attentions[0]
+        identity = torch.eye(case.tokens, device=weights.device, dtype=weights.dtype)
+        relevance = identity.expand(len(weights), -1, -1)
+        for weights in output.attentions:
+            relevance = relevance + (weights.grad * weights).mean(dim=1) @ relevance
+        return relevance[:, case.row] - identity[case.row]
+
+
+def dense_per_image(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The same, one example after the other, as most implementations do."""
+    parts = ({name: tensor[i : i + 1] for name, tensor in inputs.items()} for i in range(case.batch))
+    return torch.cat([dense(case, model, part) for part in parts])
+
+
+CONTESTANTS = {
+    contestant.name: contestant
+    for contestant in (
+        Contestant(LIMIT, limit, frozen=True),
+        Contestant("heedmap complete", partial(ours, correction="complete")),
+        Contestant("heedmap positive", partial(ours, correction="positive")),
+        Contestant("heedmap absolute", partial(ours, correction="absolute")),
+        Contestant("limit again", limit, frozen=True, control=True),
+        Contestant("dense per image", dense_per_image, attention="eager", dense=True, batches_only=True),
+        Contestant("dense batched", dense, attention="eager", dense=True),
+    )
+}
+
+
+def entering(case: Case, names: Iterable[str] | None = None) -> list[Contestant]:
+    """The contestants of a case, the limit always among them and first."""
+    wanted = set(CONTESTANTS if names is None else names) | {LIMIT}
+    return [c for c in CONTESTANTS.values() if c.name in wanted and not (c.batches_only and case.batch == 1)]
+
+
+def set_up(
+    contestant: Contestant,
+    case: Case,
+    device: str,
+    dtype: torch.dtype,
+    models: dict[tuple[str | None, bool], nn.Module] | None = None,
+) -> Run:
+    """Load what the contestant needs; those with the same needs share a model through `models`."""
+    if contestant.name.startswith("heedmap"):
+        import heedmap  # noqa: F401  (an import is loading, not explaining)
+    models = {} if models is None else models
+    key = (contestant.attention, contestant.frozen)
+    if key not in models:
+        models[key] = build_model(case, device, dtype, contestant.attention)
+        models[key].requires_grad_(not contestant.frozen)
+    return partial(contestant.call, case, models[key], build_inputs(case, device, dtype))
+
+
+def disagreement(case: Case, device: str) -> float:
+    """How far the dense way's map is from heedmap's, relative to the largest entry, in float32."""
+    names = ("heedmap complete", "dense batched")
+    found, expected = (set_up(CONTESTANTS[name], case, device, torch.float32)() for name in names)
+    return float((found - expected).abs().max() / expected.abs().max())
