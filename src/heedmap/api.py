@@ -76,7 +76,7 @@ def explain_each(
 def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) -> Wiring:
     """Which stream reads which in every attention call of a model; print it for a table."""
     with record(model, inputs) as recording:
-        return infer(recording.calls, recording.names, recording.bases, wiring)
+        return infer(recording.calls, recording.names, recording.bases, recording.marks, wiring)
 
 
 def open(path: str | Path) -> Explanation:

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from heedmap.capture import Recording
+from heedmap.capture import Recording, record
 from heedmap.errors import DisconnectedError, InputError
-from heedmap.probe import check_between_calls, check_examples
+from heedmap.probe import check_calls, check_tail, own_examples
 from heedmap.records import Mark, Origin, Readout, State, Wiring
-from heedmap.streams import ends
+from heedmap.streams import Declaration, ends, frontier, infer
 
 _trusted: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
+
+
+def recorded(
+    model: nn.Module, inputs: Any, declared: Declaration | None, verify: str | bool
+) -> contextlib.AbstractContextManager[tuple[Recording, Wiring]]:
+    """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs."""
+    if verify not in ("once", "always", True, False):
+        raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
+    known = _trusted.setdefault(model, set()) if verify == "once" else set()
+    return _recorded(model, inputs, declared, known, verify is not False)
+
+
+@contextlib.contextmanager
+def _recorded(
+    model: nn.Module, inputs: Any, declared: Declaration | None, known: set[Any], probe: bool
+) -> Iterator[tuple[Recording, Wiring]]:
+    before = torch.get_rng_state()
+    for stems in (probe and not known, True):
+        torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
+        with record(model, inputs, stems) as recording:
+            wired = infer(recording.calls, recording.names, recording.bases, recording.marks, declared)
+            if stems or not probe or signature(model, recording, wired) in known:
+                yield recording, wired
+                return
+            recording.forget()
+
+
+def signature(model: nn.Module, recording: Recording, wiring: Wiring) -> tuple[Any, ...]:
+    """What an explanation's correctness hangs on: shapes, operations, wiring, and the parameters as they stand."""
+    versions = sum(parameter._version for parameter in model.parameters() if not parameter.is_inference())
+    return wiring.calls, tuple(wiring.tokens.items()), tuple(recording.sizes.items()), recording.digest, versions
 
 
 def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
@@ -34,21 +67,39 @@ def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
                 "followed, and pairs (an image and several texts) are explained one number at a time."
             )
         sizes.append(met)
+    if 1 not in sizes and batch == 1:
+        raise InputError(
+            f"The target gives one number for {sizes[0]} examples. heedmap expected one number per example; "
+            "leave the sum over examples out of the target."
+        )
     return sizes
 
 
 def start_states(
-    readout: Readout | Sequence[Readout] | None, origin: Origin | None, wiring: Wiring, marks: Sequence[Mark]
+    readout: Readout | Sequence[Readout] | None, origin: Origin, wiring: Wiring, marks: Sequence[Mark]
 ) -> dict[State, Readout | None]:
     """Where the walk starts: the states the target reads, or the ones declared."""
     if readout is None:
         return {wiring.calls[index].state: None for index in ends(origin, wiring, marks)}
     declared = [readout] if isinstance(readout, Readout) else list(readout)
-    if origin is None or not origin.calls:
-        raise DisconnectedError("The target does not depend on any attention call, so no gradient reaches the readout.")
     return {
         wiring.state(item.stream if item.after is None else f"{item.stream}@{item.after}"): item for item in declared
     }
+
+
+def connected(value: Tensor, origin: Origin | None) -> Origin:
+    """What a target's value was computed from; refused where that is no attention, or where no gradient leads."""
+    if origin is None or not origin.calls:
+        raise DisconnectedError(
+            "The target does not depend on any attention call. heedmap expected a number computed from the model's "
+            "output; choose a logit, or a callable that takes the output and keeps its graph."
+        )
+    if not value.requires_grad:
+        raise DisconnectedError(
+            "The target's value carries no gradient: it was detached, or computed under no_grad. heedmap expected a "
+            "differentiable number per example."
+        )
+    return origin
 
 
 def check(
@@ -56,28 +107,39 @@ def check(
     recording: Recording,
     wiring: Wiring,
     sizes: Sequence[int],
+    target: str | None,
     value: Tensor,
-    starts: Mapping[State, Readout | None],
+    logits: Tensor | None,
+    origin: Origin,
     verify: str | bool,
 ) -> None:
-    """Probe the wiring the first time a model meets a signature of shapes, and the target's examples every time."""
-    if verify not in ("once", "always", True, False):
-        raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
+    """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
+
+    `target` names what the target's own shape hangs on; None for a callable, which is probed every time.
+    """
     if verify is False:
         return
-    if not value.requires_grad:
-        raise DisconnectedError(
-            "The target's value carries no gradient: it was detached, or computed under no_grad. heedmap expected a "
-            "differentiable number per example."
+    trusted = _trusted.setdefault(model, set()) if verify == "once" else set()
+    sign = signature(model, recording, wiring)
+    last = frontier(origin.calls, wiring.calls)
+    if (sign, tuple(last)) not in trusted:
+        movers = sum(1 << bit for bit, mark in enumerate(recording.marks) if mark.kind != "join")
+        check_calls(wiring, recording.calls, sizes, last, recording.pull, movers)
+        trusted |= {sign, (sign, tuple(last))}
+    if target is None or (sign, tuple(last), target) not in trusted:
+        check_tail(value, wiring, recording.calls, sizes, last, recording.pull)
+        trusted.add((sign, tuple(last), target))
+    if len(value) == 1 or (logits is not None and (sign, tuple(last), "examples") in trusted):
+        return
+    read = {index: recording.calls[index] for index in last}
+    if logits is not None and len(logits) == len(value) and own_examples(logits, read, sizes, recording.pull):
+        trusted.add((sign, tuple(last), "examples"))
+    elif not own_examples(value, read, sizes, recording.pull):
+        raise InputError(
+            f"The target's {len(value)} numbers read one another's examples: what flowed from one example cannot be "
+            "told from what flowed from another. heedmap expected each number to read its own example; explain one "
+            "number at a time, with batch 1."
         )
-    signature = (wiring.calls, tuple(wiring.tokens.items()), tuple(sizes))
-    trusted = _trusted.setdefault(model, set())
-    if verify != "once" or signature not in trusted:
-        check_between_calls(wiring, recording.calls, sizes, recording.pull)
-        trusted.add(signature)
-    if len(value) > 1:
-        read = {state.after: recording.calls[state.after] for state in starts if state.after is not None}
-        check_examples(value, read, sizes, recording.pull)
 
 
 def noised(noise: str | bool | None, correction: str, wiring: Wiring) -> State | None:

@@ -1,6 +1,6 @@
 """How a map's gradient corrects its weights, head by head (attention-and-gradient, equations 4 to 6).
 
-Each correction changes the gradient where it stands: the block it is given is a scratch block.
+A correction looks at each number by itself and leaves the gradient it is given as it was.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ Correction = Callable[[Tensor], Tensor]
 
 CORRECTIONS: Mapping[str, Correction] = {
     "complete": lambda gradient: gradient,
-    "positive": lambda gradient: gradient.clamp_(min=0),
-    "absolute": lambda gradient: gradient.abs_(),
+    "positive": lambda gradient: gradient.clamp(min=0),
+    "absolute": lambda gradient: gradient.abs(),
 }
 
 

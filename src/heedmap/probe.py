@@ -2,22 +2,23 @@
 
 Between two calls only work token by token may happen. A vector-Jacobian product is linear in its cotangent, so if every
 row of the cotangent is multiplied by a number of its own, every row of the gradient must be multiplied by the same
-number: a token that was moved or mixed on the way carries another one. Two backward passes, cut at every call's output,
-check all rows of all calls at once.
+number: a token that was moved or mixed on the way carries another one. Two such codings, one with a number for every
+token of every example and one with a number for every token, check all rows of all calls at once, down to the tensors
+in which tokens were laid out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from heedmap.errors import InputError, MixedTokensError
-from heedmap.records import State, Wiring
+from heedmap.errors import MixedTokensError, ReadoutError
+from heedmap.records import Call, Origin, State, Wiring
 
-Pull = Callable[[Sequence[Tensor], Sequence[Tensor]], list[Tensor | None]]
+Pull = Callable[..., Mapping[int, Tensor]]
 
 
 class Probed(Protocol):
@@ -26,86 +27,191 @@ class Probed(Protocol):
     queries: Tensor | None
     keys: Tensor | None
     values: Tensor
+    origins: tuple[Origin | None, Origin | None, Origin | None]
 
     def gradient(self, gradient: Tensor, batch: int) -> Tensor: ...
 
 
-def check_between_calls(wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], pull: Pull) -> None:
-    """Refuse a wiring whose tokens are moved or mixed between calls."""
-    codes = _Codes(wiring, calls[0].values.device)
+def check_calls(
+    wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], ends: Sequence[int], pull: Pull, movers: int
+) -> None:
+    """Refuse a wiring whose tokens are moved or mixed before or between the calls that a walk passes.
+
+    `movers` are the marks, as bits, of operations that may have moved tokens where no gradient shows it.
+    """
+    passed = wiring.upstream(ends)
     tensors: list[Tensor] = []
-    plain: list[Tensor] = []
-    coded: list[Tensor] = []
-    for call, seen, batch in zip(wiring.calls, calls, batches, strict=True):
-        for tensor, state in ((seen.queries, call.reading), (seen.keys, call.read), (seen.values, call.read)):
-            if tensor is None or not tensor.requires_grad:
-                continue
-            noise = torch.randn(tensor.shape, generator=codes.generator, device=tensor.device).to(tensor.dtype)
-            tensors.append(tensor)
-            plain.append(noise)
-            coded.append(noise * codes.like(tensor, state, batch))
+    claims: list[tuple[State, int]] = []
+    for index in sorted(passed):
+        call, seen = wiring.calls[index], calls[index]
+        for tensor, origin, claim in _claims(call, seen):
+            if tensor.requires_grad:
+                tensors.append(tensor)
+                claims.append((claim, batches[index]))
+            elif origin is not None and origin.calls and origin.marks & movers:
+                raise _mixed(f"before call {index} ({call.module}), where no gradient shows it", claim.stream)
     if not tensors:
         return
-    for index, (first, second) in enumerate(zip(pull(tensors, plain), pull(tensors, coded), strict=True)):
-        if first is None or second is None:
+    generator = torch.Generator(tensors[0].device).manual_seed(0)
+    plain = [torch.randn(t.shape, generator=generator, device=generator.device).to(t) for t in tensors]
+    base = pull(tensors, plain)
+    fits: dict[str, list[bool]] = {stream: [] for stream in wiring.layouts}
+    for shared in (False, True):
+        codes = _Codes(wiring, generator, shared)
+        coded = [
+            cotangent * codes.like(cotangent, *claim).to(cotangent)
+            for cotangent, claim in zip(plain, claims, strict=True)
+        ]
+        found = pull(tensors, coded)
+        for index in passed & base.keys():
+            call, batch = wiring.calls[index], batches[index]
+            first, second = (calls[index].gradient(each[index], batch) for each in (base, found))
+            if not _agree(first, second, codes.of(call.state, batch)[:, None, :, None]):
+                readers = [c.module for c in wiring.calls if call.state in (c.reading, c.read)]
+                after = ", ".join(readers) or "what follows"
+                raise _mixed(f"between call {index} ({call.module}) and {after}", call.state.stream)
+        for stream, (first, second, batch) in _stems(wiring, base, found, claims):
+            fits[stream].append(_check_stem(stream, first, second, codes.of(State(stream), batch), shared))
+    for stream, fit in fits.items():
+        if fit and not any(fit):
+            raise _mixed("before its first call", stream)
+
+
+def check_tail(
+    value: Tensor, wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], ends: Sequence[int], pull: Pull
+) -> None:
+    """Refuse a target that reads rows of an earlier state which it does not read of the last one."""
+    found = pull([value], [torch.ones_like(value)])
+    rows = {}
+    for index in ends:
+        if index in found:
+            rows[wiring.calls[index].state.stream] = _rows(calls[index].gradient(found[index], batches[index]))
+    for index in wiring.upstream(ends) - set(ends):
+        if index not in found:
             continue
-        call, batch = wiring.calls[index], batches[index]
-        first, second = calls[index].gradient(first, batch), calls[index].gradient(second, batch)
-        if not _agree(first * codes.of(call.state, batch)[:, None, :, None].to(first), second):
-            readers = [c.module for c in wiring.calls if call.state in (c.reading, c.read)]
-            raise MixedTokensError(
-                f"Tokens of {call.state.stream!r} are moved or mixed between call {index} ({call.module}) and those "
-                f"that read its result ({', '.join(readers) or 'none directly'}): a convolution, a roll, pooling, "
-                "windows, or attention in a form heedmap does not know. It expected work token by token. Declare "
-                'where the walk may end: wiring={call: {"reading": "new stream", "read": "new stream"}}.'
+        state = wiring.calls[index].state
+        met = _rows(calls[index].gradient(found[index], batches[index]))
+        if state.stream not in rows or bool((met & ~rows[state.stream]).any()):
+            last = ", ".join(str(wiring.calls[end].state) for end in ends)
+            raise ReadoutError(
+                f"The target reads {last} and, beside it, other rows of {state}. heedmap expected a target that reads "
+                "one depth; explain each part by itself, or declare the rows that speak: "
+                f"readout=heedmap.Readout({state.stream!r}, rows=...)."
             )
+    for stream, layouts in wiring.layouts.items():
+        for number in _bits(layouts):
+            grad = found.get(-1 - number)
+            if grad is None or stream not in rows or grad.shape[:2] != rows[stream].shape or grad.ndim != 3:
+                continue
+            if bool(((grad != 0).any(-1) & ~rows[stream]).any()):
+                raise ReadoutError(
+                    f"Beside the last call the target reads other rows of {stream!r} as it entered. heedmap expected a "
+                    "residual branch that leaves tokens where they are; declare the rows that speak: "
+                    f"readout=heedmap.Readout({stream!r}, rows=...)."
+                )
 
 
-def check_examples(value: Tensor, calls: Mapping[int, Probed], batches: Sequence[int], pull: Pull) -> None:
-    """Refuse a target whose numbers read one another's examples."""
-    batch = len(value)
-    code = 1.0 + torch.arange(batch, device=value.device, dtype=value.dtype)
-    plain, coded = pull([value], [torch.ones_like(value)]), pull([value], [code])
-    for index, call in calls.items():
-        first, second = plain[index], coded[index]
-        if first is None or second is None:
-            continue
-        first, second = call.gradient(first, batches[index]), call.gradient(second, batches[index])
-        if not _agree(first * code.to(first)[:, None, None, None], second):
-            raise InputError(
-                f"The target's {batch} numbers read one another's examples (at call {index}): what flowed from one "
-                "example cannot be told from what flowed from another. heedmap expected each number to read its own "
-                "example; explain one number at a time, with batch 1."
-            )
+def own_examples(tensor: Tensor, calls: Mapping[int, Probed], batches: Sequence[int], pull: Pull) -> bool:
+    """Whether every example of a target's value, or of its logits, reads that example alone."""
+    code = 1.0 + torch.arange(len(tensor), device=tensor.device, dtype=tensor.dtype)
+    noise = torch.rand(tensor.shape, generator=torch.Generator(tensor.device).manual_seed(0), device=tensor.device)
+    plain = noise.to(tensor.dtype) + 0.5
+    coded = plain * code.view(-1, *(1,) * (tensor.ndim - 1))
+    once, twice = (pull([tensor], [cotangent], list(calls)) for cotangent in (plain, coded))
+    for index in once:
+        first, second = (calls[index].gradient(found[index], batches[index]) for found in (once, twice))
+        if not _agree(first, second, code[:, None, None, None]):
+            return False
+    return bool(once)
 
 
-def _agree(expected: Tensor, found: Tensor) -> bool:
-    """Whether two gradients are the same, row by row, up to rounding."""
-    tolerance = 1e-3 if expected.dtype in (torch.float32, torch.float64) else 5e-2
-    size = expected.abs().amax((1, 3))
-    error = (expected - found).abs().amax((1, 3))
-    return bool((error <= tolerance * (size + 0.01 * size.amax())).all())
+def _claims(call: Call, seen: Probed) -> Iterator[tuple[Tensor, Origin | None, State]]:
+    """The tensors of a call with the states that the wiring infers for them; what was declared is trusted."""
+    ends = (("reading", call.reading), ("read", call.read), ("read", call.read))
+    for tensor, origin, (end, state) in zip((seen.queries, seen.keys, seen.values), seen.origins, ends, strict=True):
+        if tensor is not None and end not in call.declared:
+            yield tensor, origin, state
+
+
+def _stems(
+    wiring: Wiring, base: Mapping[int, Tensor], found: Mapping[int, Tensor], claims: Sequence[tuple[State, int]]
+) -> Iterator[tuple[str, tuple[Tensor, Tensor, int]]]:
+    """The gradients at the tensors in which each stream was laid out."""
+    batches = {state.stream: batch for state, batch in claims}
+    for stream, layouts in wiring.layouts.items():
+        for number in _bits(layouts):
+            if -1 - number in base and stream in batches:
+                yield stream, (base[-1 - number], found[-1 - number], batches[stream])
+
+
+def _check_stem(stream: str, first: Tensor, second: Tensor, code: Tensor, shared: bool) -> bool:
+    """Whether tokens lie in a tensor as the calls read them; refused where they lie there, but not in that order."""
+    batch, tokens = code.shape
+    rest = first.shape[2:]
+    ways: list[tuple[bool, Tensor]] = []
+    if first.ndim == 3 and first.shape[:2] == (batch, tokens):
+        ways.append((True, code[..., None]))
+    if first.ndim == 3 and first.shape[:2] == (tokens, batch):
+        ways.append((True, code.T[..., None]))
+    if shared and first.ndim == 3 and first.shape[:2] in ((1, tokens), (tokens, 1)):
+        ways.append((True, code[0].view(*first.shape[:2], 1)))
+    if (shared or batch == 1) and first.ndim == 2 and len(first) == tokens:
+        ways.append((True, code[0][:, None]))
+    if first.ndim >= 3 and len(first) == batch and rest.numel() == tokens:
+        ways.append((False, code.view(batch, 1, *rest)))
+    if first.ndim >= 4 and len(first) == batch and first.shape[1:-1].numel() == tokens:
+        ways.append((False, code.view(batch, *first.shape[1:-1], 1)))
+    fit = any(_agree(first, second, way) for _, way in ways)
+    if not fit and any(strict for strict, _ in ways):
+        raise _mixed("before or around its first call", stream)
+    return fit or (not shared and not ways)
+
+
+def _mixed(where: str, stream: str) -> MixedTokensError:
+    return MixedTokensError(
+        f"Tokens of {stream!r} are moved or mixed {where}: a convolution, a roll, pooling, windows, or attention in a "
+        "form heedmap does not know. It expected work token by token. Declare where the walk may end: "
+        'wiring={call: {"reading": "new stream", "read": "new stream"}}.'
+    )
+
+
+def _agree(first: Tensor, second: Tensor, code: Tensor) -> bool:
+    """Whether every row of the second gradient is the first's times its code, up to rounding."""
+    tolerance = 1e-4 if first.dtype in (torch.float32, torch.float64) else 3e-2
+    expected = first * code.to(first)
+    axes = [axis for axis, size in enumerate(code.shape) if size == 1] or [-1]
+    size, error = (part.abs().amax(axes, keepdim=True) for part in (expected, expected - second))
+    return bool((error <= tolerance * (size + 1e-6 * size.amax())).all())
+
+
+def _rows(gradient: Tensor) -> Tensor:
+    return (gradient != 0).any(-1).any(1)
+
+
+def _bits(bits: int) -> list[int]:
+    return [number for number in range(bits.bit_length()) if bits >> number & 1]
 
 
 class _Codes:
-    """A number for every token of every example of every stream: unlike each other, exact in floating point."""
+    """A number between 1 and 2 for every token of every stream; every example has its own unless they are shared."""
 
-    def __init__(self, wiring: Wiring, device: torch.device) -> None:
-        self.generator = torch.Generator(device).manual_seed(0)
+    def __init__(self, wiring: Wiring, generator: torch.Generator, shared: bool) -> None:
         self._tokens = wiring.tokens
+        self._generator = generator
+        self._shared = shared
         self._codes: dict[tuple[str, int], Tensor] = {}
 
     def of(self, state: State, batch: int) -> Tensor:
         key = (state.stream, batch)
         if key not in self._codes:
-            size = (batch, self._tokens[state.stream])
-            step = torch.randint(0, 64, size, generator=self.generator, device=self.generator.device)
-            self._codes[key] = (1 + step % 8 / 8) * torch.exp2(step // 8 - 4.0)
+            size = (1 if self._shared else batch, self._tokens[state.stream])
+            code = 1 + torch.rand(size, generator=self._generator, device=self._generator.device)
+            self._codes[key] = code.expand(batch, -1)
         return self._codes[key]
 
     def like(self, tensor: Tensor, state: State, batch: int) -> Tensor:
         """The codes as a factor for a call's tensor, (..., token, channel)."""
-        code = self.of(state, batch).to(tensor)
+        code = self.of(state, batch)
         if tensor.ndim == 4:
             return code[:, None, :, None]
         if tensor.ndim == 3:

@@ -4,12 +4,14 @@
     relevance[read] += relevance[reading] @ map                (equations 6 and 7, read from the answer's side)
 
 With out = A V the gradient of the weights is dA = dOut V^T, and A = softmax(q k^T * scale + mask), so neither has to be
-kept: a few query rows at a time are formed, corrected, multiplied into the row and forgotten.
+kept: a block of a few heads or a few query rows is formed, corrected, multiplied into the row and forgotten. A backward
+pass of attention forms the same two blocks, so the gradients of q, k and v can be taken on the way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,16 +19,19 @@ from torch import Tensor
 from heedmap.records import Heads
 
 Correct = Callable[[Tensor], Tensor]
-BLOCK_BYTES = 2**21  # of one block of weights: small enough to stay in a processor's cache
+Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
+
+# of one block of weights: what stays in a processor's cache, what keeps an accelerator busy
+BLOCK_BYTES = {"cpu": 5 * 2**19, "cuda": 2**28}
 
 
 def pull(heads: Heads, gradient: Tensor, row: Tensor, correct: Correct) -> Tensor:
     """`row @ map`: what of (batch, queries) relevance came from each key, (batch, keys)."""
-    batch, count, _, keys = heads.shape
-    flowed = row.new_zeros(batch, keys)
-    for rows, width, block in blocks(heads, gradient, _rows(row), correct):
-        share = (row[:, rows] / count)[:, None, None, :].expand(-1, count, 1, -1)
-        flowed[:, :width] += (share @ block.to(row.dtype)).sum((1, 2))
+    flowed = row.new_zeros(len(row), heads.shape[3])
+    share = (row / heads.shape[1])[:, None, None]
+    for block in blocks(heads, gradient, (row != 0).any(0)):
+        corrected = correct(block.change).mul_(block.weights).to(row.dtype)
+        _pour(flowed, share, block, corrected)
     return flowed
 
 
@@ -34,56 +39,115 @@ def push(heads: Heads, gradient: Tensor, column: Tensor, correct: Correct) -> Te
     """`map @ column`: the forward direction, (batch, keys) to (batch, queries)."""
     batch, count, queries, _ = heads.shape
     sums = column.new_zeros(batch, queries)
-    for rows, width, block in blocks(heads, gradient, torch.arange(queries, device=column.device), correct):
-        sums[:, rows] = (block.to(column.dtype) @ column[:, None, :width, None]).sum((1, 3)) / count
+    for block in blocks(heads, gradient, None):
+        corrected = correct(block.change).mul_(block.weights).to(column.dtype)
+        told = corrected @ column[block.examples, None, : block.width, None]
+        sums[block.examples, block.rows] += told.sum((1, 3)) / count
     return sums
 
 
-def blocks(heads: Heads, gradient: Tensor, rows: Tensor, correct: Correct) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Corrected maps of a few query rows at a time: (rows, number of keys, (batch, head, row, key))."""
-    batch, count, queries, keys = heads.shape
-    dtype = torch.promote_types(heads.values.dtype, torch.float32)
-    step = max(1, BLOCK_BYTES // (batch * count * keys * dtype.itemsize))
-    values = heads.values.detach().to(dtype).transpose(-2, -1)
-    for some in rows.split(step):
-        dense = len(some) == queries
-        width = min(keys, int(some[-1]) + 1) if heads.causal else keys
-        weights = _weights(heads, some, width, dtype, dense)
-        change = gradient if dense else gradient[:, :, some]
-        block = correct(change.to(dtype) @ values[..., :width])
-        yield some, width, block.mul_(weights)
+def pull_and_differentiate(
+    heads: Heads, gradient: Tensor, row: Tensor, correct: Correct, wanted: tuple[bool, bool, bool]
+) -> tuple[Tensor, Gradients]:
+    """`row @ map`, and the gradients of the call's queries, keys and values, from the same blocks.
 
-
-def _rows(row: Tensor) -> Tensor:
-    """The rows that carry relevance in any example: no other costs anything."""
-    return (row != 0).any(0).nonzero()[:, 0]
-
-
-def _weights(heads: Heads, rows: Tensor, width: int, dtype: torch.dtype, dense: bool) -> Tensor:
-    """Softmax weights of some query rows over the first `width` keys; a fully masked row weighs nothing."""
-    if heads.weights is not None:
-        return heads.weights[:, :, rows, :width].detach().to(dtype)
+    Softmax weights are never negative, so correcting gradient * weights is correcting the gradient.
+    """
     assert heads.queries is not None
     assert heads.keys is not None
-    queries = (heads.queries if dense else heads.queries[:, :, rows]).detach().to(dtype)
-    scores = (queries * heads.scale) @ heads.keys[:, :, :width].detach().to(dtype).transpose(-2, -1)
-    masked = _mask(heads, scores, rows, width)
-    weights = scores.softmax(-1)
-    return weights.nan_to_num_(0.0) if masked else weights
+    flowed = row.new_zeros(len(row), heads.shape[3])
+    share = (row / heads.shape[1])[:, None, None]
+    queries, keys = (heads.queries * heads.scale).detach(), heads.keys.detach()
+    of_queries, of_keys, of_values = (torch.zeros_like(t, dtype=row.dtype) for t in (queries, keys, heads.values))
+    for block in blocks(heads, gradient, (gradient != 0).any(-1).any(1).any(0)):
+        at, width = (block.examples, block.heads), block.width
+        product = block.change.mul_(block.weights)
+        _pour(flowed, share, block, correct(product).to(row.dtype))
+        if wanted[2]:
+            of_values[(*at, slice(width))] += block.weights.mT @ block.gradient
+        if wanted[0] or wanted[1]:
+            total = product.sum(-1, keepdim=True)
+            scores = product.addcmul_(block.weights, total, value=-1)
+            of_queries[(*at, block.rows)] = scores @ keys[(*at, slice(width))].to(scores.dtype)
+            of_keys[(*at, slice(width))] += scores.mT @ queries[(*at, block.rows)].to(scores.dtype)
+    found = (of_queries.mul_(heads.scale), of_keys, of_values)
+    of = tuple(part.to(gradient.dtype) if want else None for part, want in zip(found, wanted, strict=True))
+    return flowed, (of[0], of[1], of[2])
 
 
-def _mask(heads: Heads, scores: Tensor, rows: Tensor, width: int) -> bool:
-    """Apply the call's masks to a block of scores, in place; whether there were any that can empty a row."""
+class Block(NamedTuple):
+    """Some heads, some query rows: their weights, and the gradient of the weights."""
+
+    examples: slice
+    heads: slice
+    rows: slice | Tensor
+    width: int  # how many keys: causal rows hear no later ones
+    weights: Tensor
+    change: Tensor
+    gradient: Tensor
+
+
+def blocks(heads: Heads, gradient: Tensor, active: Tensor | None) -> Iterator[Block]:
+    """The maps of the active query rows, a block at a time."""
+    batch, count, queries, keys = heads.shape
+    dtype = torch.promote_types(heads.values.dtype, torch.float32)
+    rows = None if active is None or 2 * int(active.sum()) >= queries else active.nonzero()[:, 0]
+    few = queries if rows is None else len(rows)
+    values = heads.values.detach().to(dtype).mT
+    gradient = gradient.to(dtype)
+    for examples, some, part in _cuts(batch, count, few, keys * dtype.itemsize, gradient.device.type):
+        chosen: slice | Tensor = part if rows is None else rows[part]
+        width = min(keys, int(chosen.stop if isinstance(chosen, slice) else chosen[-1] + 1)) if heads.causal else keys
+        at = (examples, some, chosen)
+        weights = _weights(heads, at, width, dtype)
+        here = gradient[at]
+        yield Block(examples, some, chosen, width, weights, here @ values[examples, some, :, :width], here)
+
+
+def _pour(flowed: Tensor, share: Tensor, block: Block, corrected: Tensor) -> None:
+    given = share[block.examples, :, :, block.rows] @ corrected
+    flowed[block.examples, : block.width] += given.sum((1, 2))
+
+
+def _cuts(batch: int, heads: int, rows: int, row_bytes: int, device: str) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut (batch, head, row) so that a block fits: whole heads where they do, else rows of one head."""
+    budget = max(1, BLOCK_BYTES.get(device, BLOCK_BYTES["cuda"]) // row_bytes)
+    several = max(1, budget // max(1, rows))
+    by_head = min(heads, several)
+    by_example = max(1, several // heads)
+    by_row = max(1, min(rows, budget))
+    for example in range(0, batch, by_example):
+        for head in range(0, heads, by_head):
+            for row in range(0, rows, by_row):
+                yield (
+                    slice(example, min(example + by_example, batch)),
+                    slice(head, min(head + by_head, heads)),
+                    slice(row, min(row + by_row, rows)),
+                )
+
+
+def _weights(heads: Heads, at: tuple[slice, slice, slice | Tensor], width: int, dtype: torch.dtype) -> Tensor:
+    """Softmax weights of some query rows over the first `width` keys; a fully masked row weighs nothing."""
+    examples, some, rows = at
+    if heads.weights is not None:
+        return heads.weights[at][..., :width].detach().to(dtype)
+    assert heads.queries is not None
+    assert heads.keys is not None
+    queries = heads.queries[at].detach().to(dtype) * heads.scale
+    scores = queries @ heads.keys[examples, some, :width].detach().to(dtype).mT
     if heads.causal:
-        later = torch.arange(width, device=rows.device) > rows[:, None]
-        scores.masked_fill_(later, float("-inf"))
+        asking = torch.arange(heads.shape[2], device=scores.device)[rows]
+        scores.masked_fill_(torch.arange(width, device=scores.device) > asking[:, None], float("-inf"))
     if heads.mask is None:
-        return False
-    mask = heads.mask.detach()
-    mask = mask if mask.shape[-2] == 1 else mask[:, :, rows]
-    mask = mask if mask.shape[-1] == 1 else mask[..., :width]
-    if mask.dtype == torch.bool:
-        scores.masked_fill_(~mask, float("-inf"))
-    else:
-        scores.add_(mask)
-    return True
+        return scores.softmax(-1)
+    mask = _part(heads.mask.detach(), (examples, some, rows), width)
+    scores = scores.masked_fill_(~mask, float("-inf")) if mask.dtype == torch.bool else scores.add_(mask)
+    return scores.softmax(-1).nan_to_num_(0.0)
+
+
+def _part(mask: Tensor, at: tuple[slice, slice, slice | Tensor], width: int) -> Tensor:
+    """The part of a mask that belongs to a block; axes of one broadcast."""
+    for axis, which in enumerate((*at, slice(width))):
+        if mask.shape[axis] > 1:
+            mask = mask[(slice(None),) * axis + (which,)]
+    return mask

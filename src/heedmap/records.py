@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -55,8 +55,9 @@ class Base:
 class Mark:
     """An operation whose effect on tokens the labels alone cannot tell.
 
-    `kind` is "softmax" (weights that reached no seam), "product" (activations contracted over a token axis) or "join"
-    (a state met an older one that it already contains; `older` holds that one's origin).
+    `kind` is "softmax" (weights that reached no seam), "weighing" (they multiplied another activation), "product" (two
+    activations were multiplied as matrices), "join" (a state met an older one, `older`), "splice" (tokens of two depths
+    were put side by side), "move" (an operation that may move tokens) or "unseen" (a tensor made where no mode looks).
     """
 
     kind: str
@@ -113,6 +114,8 @@ class Call:
     keys: int
     heads: int
     kind: str  # the paper's type: A one source, B two sources, C one stream that is already fused
+    queries_from: Origin = field(default=Origin(), compare=False)  # what its queries were computed from
+    declared: frozenset[str] = frozenset()  # which of its ends, "reading" or "read", were declared
 
     @property
     def state(self) -> State:
@@ -126,6 +129,19 @@ class Wiring:
 
     calls: tuple[Call, ...]
     tokens: Mapping[str, int]
+    layouts: Mapping[str, int] = field(default_factory=dict, compare=False)  # the bases of each stream, as bits
+
+    def upstream(self, ends: Iterable[int]) -> set[int]:
+        """All calls that the states after some calls are made of, those calls included."""
+        found = set(ends)
+        waiting = list(found)
+        while waiting:
+            call = self.calls[waiting.pop()]
+            for before in (call.reading.after, call.read.after):
+                if before is not None and before not in found:
+                    found.add(before)
+                    waiting.append(before)
+        return found
 
     @property
     def streams(self) -> tuple[str, ...]:

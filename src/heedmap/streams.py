@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from heedmap.errors import DisconnectedError, InputError, ReadoutError, WiringError
+from heedmap.errors import InputError, MixedTokensError, ReadoutError, WiringError
 from heedmap.records import Base, Call, Mark, Name, Origin, State, Wiring
 
 Declaration = Mapping[int | str, Mapping[str, str]]
@@ -28,6 +28,16 @@ class Seen(Protocol):
     counts: tuple[int, int]
 
 
+SAYS = {
+    "softmax": "weighs tokens in a form no seam knows",
+    "weighing": "weighs tokens in a form no seam knows",
+    "product": "multiplies activations with each other in a form no seam knows",
+    "splice": "puts tokens of two depths side by side (they are spliced)",
+    "move": "may move tokens",
+    "unseen": "takes a tensor whose making was not seen (vmap, scripted code, a kernel of its own)",
+}
+
+
 @dataclass
 class _Stream:
     name: str
@@ -37,16 +47,28 @@ class _Stream:
 
 
 def infer(
-    calls: Sequence[Seen], names: Sequence[Name], bases: Sequence[Base], declared: Declaration | None = None
+    calls: Sequence[Seen],
+    names: Sequence[Name],
+    bases: Sequence[Base],
+    marks: Sequence[Mark],
+    declared: Declaration | None = None,
 ) -> Wiring:
     """The wiring of the calls that were met."""
-    return _Inference(calls, names, bases, dict(declared or {})).run()
+    return _Inference(calls, names, bases, marks, dict(declared or {})).run()
 
 
 class _Inference:
-    def __init__(self, calls: Sequence[Seen], names: Sequence[Name], bases: Sequence[Base], declared: dict) -> None:
+    def __init__(
+        self,
+        calls: Sequence[Seen],
+        names: Sequence[Name],
+        bases: Sequence[Base],
+        marks: Sequence[Mark],
+        declared: dict[Any, Mapping[str, str]],
+    ) -> None:
         self.seen = calls
         self.names = names
+        self.marks = marks
         self.strong = sum(1 << i for i, base in enumerate(bases) if base.strong)
         self.primary = sum(1 << i for i, name in enumerate(names) if name.kind == "input")
         self.declared = declared
@@ -58,34 +80,49 @@ class _Inference:
         _check_declared(self.seen, self.declared)
         for seen in self.seen:
             self.calls.append(self._call(seen))
-        return Wiring(tuple(self.calls), {stream.name: stream.tokens for stream in self.streams})
+        tokens = {stream.name: stream.tokens for stream in self.streams}
+        return Wiring(tuple(self.calls), tokens, {stream.name: stream.bases for stream in self.streams})
 
     def _call(self, seen: Seen) -> Call:
         told = {**self.declared.get(seen.module, {}), **self.declared.get(seen.index, {})}
         q, k, v = seen.origins
         queries, keys = seen.counts
-        reading = (
-            self._told(told["reading"], queries) if "reading" in told else self._resolve(seen, "queries", q, queries)
-        )
-        if "read" in told:
-            read = self._told(told["read"], keys)
+        if "reading" in told:
+            reading = self._told(told["reading"], queries, q)
         else:
-            read = self._read(seen, k, v, keys)
+            reading = self._resolve(seen, "queries", q, queries)
+        read = self._told(told["read"], keys, v) if "read" in told else self._read(seen, k, v, keys)
         self._check_tokens(seen, reading, queries, "queries")
         self._check_tokens(seen, read, keys, "keys")
         kind = "B" if reading.stream != read.stream else "C" if reading in self.fused else "A"
         if kind != "A":
             self.fused.add(State(reading.stream, seen.index))
         heads = seen.lead[-1] if seen.lead else 1
-        return Call(seen.index, seen.module, seen.seam, reading, read, queries, keys, heads, kind)
+        return Call(
+            seen.index,
+            seen.module,
+            seen.seam,
+            reading,
+            read,
+            queries,
+            keys,
+            heads,
+            kind,
+            q or Origin(),
+            frozenset(told),
+        )
 
-    def _told(self, text: str, tokens: int) -> State:
-        """A declared state; a stream that is not known yet begins here."""
+    def _told(self, text: str, tokens: int, origin: Origin | None) -> State:
+        """A declared state, which stands for all that its tokens come from; an unknown stream begins here."""
         stream, _, number = text.rpartition("@")
         if not stream or not number.isdigit():
             stream, number = text, ""
         if all(known.name != stream for known in self.streams):
             self.streams.append(_Stream(stream, tokens, 0, 0))
+        known = next(known for known in self.streams if known.name == stream)
+        if origin is not None:
+            known.names |= origin.names
+            known.bases |= self._content(origin)
         return State(stream, int(number) if number else None)
 
     def _read(self, seen: Seen, k: Origin | None, v: Origin | None, tokens: int) -> State:
@@ -126,6 +163,7 @@ class _Inference:
                 f"The {what} of call {seen.index} ({seen.module}) come from a tensor whose making was not seen "
                 f"(scripted code, a custom kernel, or numbers kept from an earlier forward). {_declare(seen)}"
             )
+        self._refuse_marks(seen, what, origin, tokens)
         if not origin.calls:
             return self._enter(seen, what, origin, tokens)
         latest = frontier(origin.calls, self.calls)
@@ -145,6 +183,18 @@ class _Inference:
                 f"heedmap expected one state; {_declare(seen)}"
             )
         return state
+
+    def _refuse_marks(self, seen: Seen, what: str, origin: Origin, tokens: int) -> None:
+        """Refuse what the probe between calls cannot tell: splices of two depths, and mixing before any call."""
+        for bit, mark in enumerate(self.marks):
+            if not origin.marks >> bit & 1:
+                continue
+            early = not mark.upstream.calls
+            if mark.kind in ("splice", "unseen") or (early and (mark.kind == "product" or tokens in mark.sizes)):
+                raise MixedTokensError(
+                    f"The {what} of call {seen.index} ({seen.module}) pass through a {mark.operation} in {mark.module} "
+                    f"that {SAYS[mark.kind]}. heedmap expected tokens that stay as they are; {_declare(seen)}"
+                )
 
     def _enter(self, seen: Seen, what: str, origin: Origin, tokens: int) -> State:
         """The state of a stream before any call: the one laid out by the same operations, or a new one."""
@@ -186,59 +236,69 @@ def frontier(bits: int, calls: Sequence[Call]) -> list[int]:
     left = [i for i in range(bits.bit_length()) if bits >> i & 1]
     held: set[int] = set()
     for index in reversed(left):
-        before = calls[index].reading.after
-        while before is not None and before not in held:
-            held.add(before)
-            before = calls[before].reading.after
+        step: int | None = index
+        while step is not None:
+            call = calls[step]
+            if "reading" in call.declared:
+                held |= {i for i in range(step) if call.queries_from.calls >> i & 1}
+            step = call.reading.after
+            if step in held:
+                break
+            if step is not None:
+                held.add(step)
     return [index for index in left if index not in held]
 
 
-def ends(origin: Origin | None, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
+def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
     """The calls whose states a target reads; refused where it also reads what lies before them."""
-    if origin is None or not origin.calls:
-        raise DisconnectedError(
-            "The target does not depend on any attention call. heedmap expected a number computed from the model's "
-            "output; choose a logit, or a callable that takes the output and keeps its graph."
-        )
     latest = frontier(origin.calls, wiring.calls)
     for index in latest:
-        upstream = _upstream(index, wiring)
+        end = wiring.calls[index]
+        upstream = wiring.upstream([index])
         for other in latest:
             if other != index and other in upstream:
-                raise _two_depths(wiring.calls[index].state, str(wiring.calls[other].state), "the target")
+                raise _two_depths(end.state, str(wiring.calls[other].state), "the target")
         for bit, mark in enumerate(marks):
-            if origin.marks >> bit & 1 and mark.upstream.calls >> index & 1:
-                _check_mark(mark, wiring.calls[index], wiring)
+            if origin.marks >> bit & 1 and not end.queries_from.marks >> bit & 1:
+                _check_mark(mark, end, upstream, wiring)
     return latest
 
 
-def _upstream(index: int, wiring: Wiring) -> set[int]:
-    """All calls that a call's state is computed from."""
-    found: set[int] = set()
-    waiting = [index]
-    while waiting:
-        call = wiring.calls[waiting.pop()]
-        for before in (call.reading.after, call.read.after):
-            if before is not None and before not in found:
-                found.add(before)
-                waiting.append(before)
-    return found
-
-
-def _check_mark(mark: Mark, end: Call, wiring: Wiring) -> None:
-    """Between the last call and the target only work token by token may happen, and pooling."""
+def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> None:
+    """Beside the last call and after it, only work token by token may happen, and pooling."""
+    met = {i for i in range(mark.upstream.calls.bit_length()) if mark.upstream.calls >> i & 1}
     if mark.kind == "join":
-        older = frontier(mark.older.calls if mark.older else 0, wiring.calls)
-        before = [] if end.reading.after is None else [end.reading.after]
-        if mark.after_model or not mark.tokenwise or older != before:
-            named = " and ".join(str(wiring.calls[i].state) for i in older) or "the tokens as they entered"
-            raise _two_depths(end.state, named, mark.module)
-    elif not mark.after_model and set(mark.sizes) & {tokens for tokens in wiring.tokens.values() if tokens > 1}:
+        if end.index in met and mark.older is not None:
+            _check_join(mark, mark.older, end, upstream, wiring)
+        return
+    if mark.kind == "softmax":
+        return
+    tokens = wiring.tokens[end.state.stream]
+    if end.index in met:
+        refused = mark.kind in ("splice", "unseen", "product")
+        refused |= mark.kind == "weighing" and bool({tokens, tokens - 1} & set(mark.sizes) - {0, 1})
+        refused &= not mark.after_model or mark.kind == "splice"
+    else:
+        refused = bool(met) and met <= upstream
+    if refused:
         raise ReadoutError(
-            f"After the last call, {end.module}, {mark.module} weighs tokens by a {mark.operation} that is no "
-            "attention heedmap knows. It expected work token by token, or pooling. Declare the rows that speak: "
+            f"Between the last call ({end.module}) and the target, {mark.module} has a {mark.operation} that "
+            f"{SAYS[mark.kind]}. heedmap expected work token by token, or pooling. Declare the rows that speak: "
             f"readout=heedmap.Readout({end.state.stream!r}, rows=...)."
         )
+
+
+def _check_join(mark: Mark, older: Origin, end: Call, upstream: set[int], wiring: Wiring) -> None:
+    """A state may meet the one it was made from, token by token: its residual branch. Nothing older, nothing pooled."""
+    latest = frontier(older.calls, wiring.calls)
+    if latest and (end.index in latest or not upstream & set(latest)):
+        return
+    if not latest and not older.bases & wiring.layouts.get(end.reading.stream, 0):
+        return
+    before = [] if end.reading.after is None else [end.reading.after]
+    if mark.after_model or not mark.tokenwise or latest != before:
+        named = " and ".join(str(wiring.calls[i].state) for i in latest) or "the tokens as they entered"
+        raise _two_depths(end.state, named, mark.module)
 
 
 def _two_depths(state: State, older: str, where: str) -> ReadoutError:

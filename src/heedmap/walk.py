@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from heedmap.errors import GradientError, InputError, UnsupportedError, WiringError
-from heedmap.propagation import Correct, pull, push
+from heedmap.propagation import Correct, Gradients, pull, pull_and_differentiate, push
 from heedmap.records import Call, Heads, Readout, State, Wiring
+
+Wanted = tuple[bool, bool, bool]
 
 
 class Walk:
@@ -38,16 +40,17 @@ class Walk:
         self._held: list[tuple[Call, Heads, Tensor]] = []
         self.readout: list[str] = []
 
-    def step(self, index: int, heads: Heads, gradient: Tensor) -> bool:
-        """Take one call; True if its tensors are still needed."""
+    def step(
+        self, index: int, heads: Heads, gradient: Tensor, wanted: Wanted | None = None
+    ) -> tuple[bool, Gradients | None]:
+        """Take one call. True if its tensors are still needed; and its own gradients, where they came on the way."""
         call = self._wiring.calls[index]
         if call.state in self._ends:
             self._begin(call.state, gradient)
-        if call.index in self._behind:
+        if index in self._behind:
             self._held.append((call, heads, gradient))
-            return True
-        self._cross(call, heads, gradient)
-        return False
+            return True, None
+        return False, self._cross(call, heads, gradient, wanted)
 
     def finish(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """What flowed from each stream that was reached, and what each began with."""
@@ -97,12 +100,12 @@ class Walk:
         self.readout.append(f"{state}, {named}")
         _add(self._start, state, row)
 
-    def _cross(self, call: Call, heads: Heads, gradient: Tensor) -> None:
+    def _cross(self, call: Call, heads: Heads, gradient: Tensor, wanted: Wanted | None = None) -> Gradients | None:
         self._passed.add(call.index)
         flow, start = self._flow.pop(call.state, None), self._start.pop(call.state, None)
         total = flow if start is None else start if flow is None else flow + start
         if total is None:
-            return
+            return None
         for state in (call.reading, call.read):
             if state.after in self._passed and state.after is not None:
                 raise WiringError(
@@ -113,7 +116,13 @@ class Walk:
             _add(self._flow, call.reading, flow)
         if start is not None:
             _add(self._start, call.reading, start)
-        _add(self._flow, call.read, pull(heads, gradient, total.to(gradient.device), self._correct))
+        total = total.to(gradient.device)
+        if wanted is None or not any(wanted):
+            flowed, found = pull(heads, gradient, total, self._correct), None
+        else:
+            flowed, found = pull_and_differentiate(heads, gradient, total, self._correct, wanted)
+        _add(self._flow, call.read, flowed)
+        return found
 
     def _add_noise(self, state: State) -> None:
         """The noise link, E <- (E - I) / S + I with S the row sums of E - I (heterogenous-attention, 8 to 10).

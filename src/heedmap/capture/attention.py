@@ -36,7 +36,7 @@ class Attention:
     released: bool = False
 
     def release(self) -> None:
-        self.queries = self.keys = self.weights = self.mask = None
+        self.queries = self.keys = self.weights = self.mask = self.edge = None
         self.values = torch.empty(0)
         self.released = True
 
@@ -83,6 +83,17 @@ class Attention:
     def gradient(self, gradient: Tensor, batch: int) -> Tensor:
         """The gradient of the call's output, in the same layout."""
         return self._fold(gradient.permute(self.order), batch)
+
+    def folded(self, gradients: tuple[Tensor | None, ...]) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of queries, keys and values, with query heads that share a key head added up."""
+
+        def fold(gradient: Tensor | None, own: Tensor | None) -> Tensor | None:
+            if gradient is None or own is None or gradient.shape[1] == own.shape[1]:
+                return gradient
+            return gradient.unflatten(1, (own.shape[1], -1)).sum(2)
+
+        queries, keys, values = gradients
+        return queries, fold(keys, self.keys), fold(values, self.values)
 
     def fold_count(self, batch: int) -> int:
         """How many heads there are, when the target says how many examples there are."""

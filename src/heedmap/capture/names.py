@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,8 +18,10 @@ AUXILIARY = re.compile(r"mask|position|token_type|segment|(^|_)pos(_|$)|(^|_)len
 CACHES = ("past_key_values", "cache_params", "past_key_value", "layer_past")
 
 
-def arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any], list[tuple[str, Tensor]]]:
-    """Positional and keyword arguments with fresh, detached tensors, and the tensors with the names of their inputs."""
+def arguments(
+    model: nn.Module, inputs: Any, take: Callable[[str, Tensor], Tensor]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments in which every tensor is fresh and detached, as `take` returned it."""
     positional, keywords = _arrange(inputs)
     for key in CACHES:
         cache = keywords.get(key)
@@ -29,22 +31,19 @@ def arguments(model: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str,
                 "heedmap expected the whole sequence in one forward: leave the cache out and pass all tokens."
             )
     parameters = _parameters(model)
-    named: list[tuple[str, Tensor]] = []
 
     def enter(name: str, value: Any) -> Any:
         def fresh(leaf: Any) -> Any:
             if not isinstance(leaf, Tensor):
                 return leaf
-            leaf = leaf.clone() if leaf.is_inference() else leaf.detach()
-            named.append((name, leaf))
-            return leaf
+            return take(name, leaf.clone() if leaf.is_inference() else leaf.detach())
 
         return pytree.tree_map(fresh, value)
 
     args = tuple(
         enter(parameters[i] if i < len(parameters) else f"input_{i}", value) for i, value in enumerate(positional)
     )
-    return args, {key: enter(key, value) for key, value in keywords.items()}, named
+    return args, {key: enter(key, value) for key, value in keywords.items()}
 
 
 def _arrange(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 SDPA = F.scaled_dot_product_attention
 MHA = F.multi_head_attention_forward
@@ -28,6 +29,14 @@ TOKENWISE = frozenset(
     __pow__ __neg__
     """.split()
 )
+# these may put tokens of several tensors side by side
+SPLICES = frozenset(
+    """
+    cat concat concatenate stack hstack vstack where masked_scatter index_put scatter index_copy index_add index_fill
+    slice_scatter select_scatter setitem
+    """.split()
+)
+MULTIPLIES = frozenset("mul imul rmul matmul bmm einsum baddbmm mm".split())
 # what attention weights and scores may pass through between softmax and matmul, or matmul and softmax
 KEEPS_WEIGHTS = frozenset(
     """
@@ -68,6 +77,19 @@ def in_place(name: str) -> bool:
     if name.startswith("__"):
         return name in {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__"}
     return name.endswith("_") and name != "requires_grad_"
+
+
+def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> bool:
+    """Whether an operation leaves every token where it is, as far as its name and arguments tell."""
+    if name in ("cat", "concat", "concatenate"):
+        if sum(tensor.numel() > 0 for tensor in operands) == 1:
+            return True  # a cache that begins empty
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+        return axis == -1 or axis == operands[0].ndim - 1
+    if name == "__getitem__":
+        index = args[1] if isinstance(args[1], tuple) else (args[1],)
+        return not any(isinstance(part, (Tensor, list)) for part in index)
+    return (name if name.startswith("__") else name.rstrip("_")) in TOKENWISE
 
 
 def _open_up(function: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 
 from heedmap.capture import operations as ops
@@ -15,7 +16,7 @@ from heedmap.capture.attention import Attention
 from heedmap.capture.labels import Labels, tensors, union
 from heedmap.capture.names import AUXILIARY
 from heedmap.capture.seams import Form, Product, Weighting, operands_of, parse_einsum, scores, weighted
-from heedmap.capture.tap import Tap, Valve
+from heedmap.capture.tap import Attend, Tap, Valve
 from heedmap.errors import HeedmapError, NotEvalError, UnsupportedError
 from heedmap.records import Base, Mark, Name, Origin
 
@@ -23,8 +24,14 @@ UNSEEN = Origin()
 
 
 class Recorder(TorchFunctionMode):
-    def __init__(self, model: nn.Module, named: list[tuple[str, Tensor]]) -> None:
+    def __init__(self, model: nn.Module, stems: bool) -> None:
         super().__init__()
+        self.stems: dict[int, Any] = {}  # where the graph begins at a base, by the number of the base
+        self.sizes: dict[str, tuple[int, ...]] = {}  # the shape of each input
+        self.digest = 0  # of all operations met, in order
+        self._stems = stems
+        self._touched: dict[int, tuple[StorageWeakRef, Origin]] = {}
+        self._softmaxes = 0  # the bits of marks that are softmaxes
         self.calls: list[Attention] = []
         self.names: list[Name] = []
         self.bases: list[Base] = []
@@ -40,15 +47,16 @@ class Recorder(TorchFunctionMode):
         self._parameters |= {id(b): name for name, b in model.named_buffers()}
         self._parameter_origins: dict[str, Origin] = {}
         self._primary = 0  # the bits of names that are inputs with content of their own
+        self._buffers = {id(b) for b in model.buffers()}
+        self._tapped: dict[int, Tensor] = {}
         self._inside_mha = 0
-        for name, tensor in named:
-            self._enter(name, tensor)
 
     # -- the mode ----------------------------------------------------------------------------------------------------
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = ops.name_of(func)
+        self.digest = hash((self.digest, name))
         if func is ops.SDPA:
             return self._sdpa(*args, **kwargs)
         if func is ops.MHA:
@@ -58,14 +66,40 @@ class Recorder(TorchFunctionMode):
         self._refuse_active(func, name, args, kwargs)
         if name in ops.PRODUCTS:
             return self._product(func, name, args, kwargs)
-        result = func(*_frozen(args), **_frozen(kwargs))
+        result = func(*self._frozen(name, args), **self._frozen(name, kwargs))
         return self._label(func, name, args, kwargs, result)
+
+    def _frozen(self, name: str, value: Any) -> Any:
+        """The same arguments with parameters detached: they stay out of the graph, and are never touched."""
+        if isinstance(value, Tensor):
+            if not value.requires_grad or id(value) not in self._parameters:
+                return value
+            return self._detached(name, value)
+        if isinstance(value, (tuple, list)):
+            return type(value)([self._frozen(name, item) for item in value]) if _plain(value) else value
+        if isinstance(value, dict):
+            return {key: self._frozen(name, item) for key, item in value.items()}
+        return value
+
+    def _detached(self, name: str, parameter: Tensor) -> Tensor:
+        if not self._stems or name in ops.WEIGHTS or name == "embedding":
+            return parameter.detach()
+        if id(parameter) not in self._tapped:
+            origin = self.origin(parameter)
+            assert origin is not None
+            number = origin.bases.bit_length() - 1
+            tapped: Any = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
+            self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
+            self._tapped[id(parameter)] = tapped
+        return self._tapped[id(parameter)]
 
     def _refuse_active(self, func: Any, name: str, args: Any, kwargs: Any) -> None:
         if "dropout" in name or name == "batch_norm":
             bound = _bound(func, args, kwargs)
             if bound.get("training", bound.get("train")) and (name == "batch_norm" or bound.get("p", 0.5) > 0):
                 raise _not_eval(self._where(), f"{name} is active")
+        elif ops.in_place(name) and args and id(args[0]) in self._buffers:
+            raise _not_eval(self._where(), f"{name} changes the model's own buffer {self._parameters[id(args[0])]!r}")
         elif "attention" in name or "attn" in name:
             raise UnsupportedError(
                 f"{self._where()} computes attention by {name}, a form whose weights heedmap cannot see. "
@@ -74,7 +108,9 @@ class Recorder(TorchFunctionMode):
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, name: str, tensor: Tensor) -> None:
+    def enter(self, name: str, tensor: Tensor) -> Tensor:
+        """Take in a tensor of the model's inputs; the model is given what is returned."""
+        self.sizes.setdefault(name, tuple(tensor.shape))
         kind = "auxiliary" if AUXILIARY.search(name) else "input"
         bit = self._name(Name(name, kind))
         if kind == "input":
@@ -82,7 +118,19 @@ class Recorder(TorchFunctionMode):
         origin = Origin(names=bit)
         if tensor.is_floating_point():
             origin = origin | self._base(name, origin)
+            if self._stems:
+                tensor = self._tap_base(tensor)
         self._origins.set(tensor, origin)
+        return tensor
+
+    def _tap_base(self, tensor: Tensor) -> Tensor:
+        """Let the graph begin where tokens were laid out last, so that the probe sees the first call."""
+        if not tensor.is_floating_point() or not torch.is_grad_enabled():
+            return tensor
+        number = len(self.bases) - 1
+        tapped: Any = Tap.apply(tensor, self.anchor, self.valve, -1 - number)
+        self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
+        return tapped
 
     def _name(self, name: Name) -> int:
         if name not in self.names:
@@ -95,6 +143,10 @@ class Recorder(TorchFunctionMode):
 
     def origin(self, tensor: Tensor) -> Origin | None:
         known = self._origins.get(tensor)
+        if self._touched and (known is None or id(tensor) not in self._parameters):
+            reference, changed = self._touched.get(tensor.untyped_storage()._cdata, (None, None))
+            if reference is not None and changed is not None and not reference.expired():
+                known = changed if known is None else known | changed
         if known is not None:
             return known
         name = self._parameters.get(id(tensor))
@@ -107,52 +159,86 @@ class Recorder(TorchFunctionMode):
 
     def _label(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> Any:
         results = list(tensors(result))
-        if name in ("__setitem__", "__set__"):
-            results = [args[0]] if isinstance(args[0], Tensor) else []
+        changed = ops.in_place(name) or name == "__set__"
+        if changed:
+            results = [args[0]] if args and isinstance(args[0], Tensor) else []
         if not results:
             return result
         operands = [*tensors(_data(name, args)), *tensors(_data_keywords(name, kwargs))]
-        origin = UNSEEN if name in ops.EMPTY else self._join(name, operands)
+        origin = UNSEEN if name in ops.EMPTY else self._join(name, args, kwargs, operands)
         if origin is None and not operands:
             origin = UNSEEN
-        if origin is not None and origin.names and not origin.calls and not _keeps_tokens(name, operands):
-            origin = origin._replace(bases=0) | self._base(name, origin)
         if func in ops.SOFTMAX:
             origin = self._softmax(args, kwargs, operands[0], results[0], origin)
-        elif name in ops.KEEPS_SCORES:
+        elif origin is not None and not ops.keeps_tokens(name, args, kwargs, operands):
+            if origin.calls and results[0].is_floating_point():
+                origin |= self._mark("move", name, origin)
+            elif origin.names:
+                origin = origin._replace(bases=0) | self._base(name, origin)
+                if self._stems and not changed and isinstance(result, Tensor):
+                    result = self._tap_base(result)
+                    results = [result]
+        if name in ops.KEEPS_SCORES:
             self._carry(name, operands, results[0])
+        if origin is None:
+            return result
         for item in results:
-            if item.dtype == torch.bool:
-                self._origins.set(item, UNSEEN)
-            elif origin is not None:
-                self._origins.set(item, origin)
-        if ops.in_place(name) and isinstance(args[0], Tensor) and origin is not None:
-            target = args[0]
-            self._origins.set(target, origin)
-            if target._base is not None:
-                self._origins.set(target._base, (self.origin(target._base) or UNSEEN) | origin)
+            self._origins.set(item, UNSEEN if item.dtype == torch.bool else origin)
+        if changed:
+            self._touch(results[0], origin)
         return result
 
-    def _join(self, name: str, operands: list[Tensor]) -> Origin | None:
-        """The union of the operands' origins; marked where a state meets an older one that it already contains."""
-        origins = [self.origin(t) for t in operands]
-        known = [o for o in origins if o is not None]
-        joined = union(known)
-        if joined is None or len(known) < 2 or not joined.calls:
+    def _touch(self, tensor: Tensor, origin: Origin) -> None:
+        """A tensor was changed in place: so was all that shares its memory."""
+        storage = tensor.untyped_storage()
+        _, before = self._touched.get(storage._cdata, (None, UNSEEN))
+        self._touched[storage._cdata] = StorageWeakRef(storage), before | origin
+
+    def _join(self, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> Origin | None:
+        """The union of the operands' origins, marked where depths meet or tokens may be weighed."""
+        known = [(tensor, self.origin(tensor)) for tensor in operands]
+        joined = union(origin for _, origin in known)
+        if joined is None or len(known) < 2:
             return joined
-        floating = [(t, o) for t, o in zip(operands, origins, strict=True) if o and t.is_floating_point()]
-        for deeper, a in floating:
-            for older, b in floating:
-                if a.calls and _contains(a, b, self._primary):
-                    tokens = self.calls[a.calls.bit_length() - 1].counts[0]
-                    tokenwise = _has_tokens(deeper, tokens) and _has_tokens(older, tokens)
-                    joined |= self._mark("join", name, joined, older=b, tokenwise=tokenwise)
-                    return joined
+        floating = [(tensor, origin) for tensor, origin in known if tensor.is_floating_point()]
+        if any(origin is None and tensor.requires_grad for tensor, origin in floating):
+            joined |= self._mark("unseen", name, joined)
+        labelled = [(tensor, origin) for tensor, origin in floating if origin is not None]
+        if not joined.calls or len({origin for _, origin in labelled}) < 2:
+            return joined
+        depths = {(o.calls, o.names & self._primary) for _, o in labelled} - {(0, 0)}
+        if len(depths) < 2:
+            return self._weigh(name, joined, [origin for _, origin in labelled])
+        if name.strip("_") in ops.SPLICES and not ops.keeps_tokens(name, args, kwargs, operands):
+            joined |= self._mark("splice", name, joined)
+        deeper, a = max(labelled, key=lambda item: item[1].calls)
+        tokens = self.calls[a.calls.bit_length() - 1].counts[0]
+        for older, b in labelled:
+            if (b.calls, b.names & self._primary) in ((0, 0), (a.calls, a.names & self._primary)):
+                continue
+            tokenwise = _has_tokens(deeper, tokens) and _has_tokens(older, tokens)
+            if not tokenwise or _contains(a, b, self._primary):
+                joined |= self._mark("join", name, joined, older=b, tokenwise=tokenwise)
+        return self._weigh(name, joined, [origin for _, origin in labelled])
+
+    def _weigh(self, name: str, joined: Origin, origins: list[Origin]) -> Origin:
+        """Mark where the result of a softmax that met no seam multiplies what does not come from it."""
+        if name.strip("_") not in ops.MULTIPLIES:
+            return joined
+        for weights in origins:
+            for other in origins:
+                lone = weights.marks & self._softmaxes & ~other.marks
+                if lone and weights.calls & other.calls:
+                    sizes = self.marks[lone.bit_length() - 1].sizes
+                    return joined | self._mark("weighing", name, joined, sizes=sizes)
         return joined
 
     def _mark(self, kind: str, operation: str, upstream: Origin, **more: Any) -> Origin:
         self.marks.append(Mark(kind, operation, self._where(), upstream, after_model=self.after_model, **more))
-        return Origin(marks=1 << (len(self.marks) - 1))
+        bit = 1 << (len(self.marks) - 1)
+        if kind == "softmax":
+            self._softmaxes |= bit
+        return Origin(marks=bit)
 
     def _where(self) -> str:
         """The path of the innermost module of the model that is running, read off the stack: nothing is hooked."""
@@ -187,15 +273,20 @@ class Recorder(TorchFunctionMode):
     ) -> Tensor:
         if dropout_p > 0:
             raise _not_eval(self._where(), f"attention drops out {dropout_p:g} of its weights")
-        output = ops.SDPA(query, key, value, attn_mask, 0.0, is_causal, scale=scale, enable_gqa=enable_gqa)
+        options = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+        if _blocks_pay(query, key, value, attn_mask):
+            output, tapped = None, Attend.apply(query, key, value, self.anchor, self.valve, len(self.calls), options)
+        else:
+            output, tapped = ops.SDPA(query, key, value, **options), None
         return self._met(
             "multi_head_attention_forward" if self._inside_mha else "scaled_dot_product_attention",
             output,
+            tapped,
             origins=(self.origin(query), self.origin(key), self.origin(value)),
             queries=query,
             keys=key,
             values=value,
-            order=tuple(range(output.ndim)),
+            order=tuple(range(query.ndim)),
             lead=tuple(query.shape[:-2]),
             counts=(query.shape[-2], key.shape[-2]),
             mask=attn_mask,
@@ -233,7 +324,7 @@ class Recorder(TorchFunctionMode):
         """A product of two tensors: attention's output, its scores, or neither."""
         plan = parse_einsum(args) if name == "einsum" else None
         pair = plan.operands if plan else None if name == "einsum" else operands_of(name, args, kwargs)
-        result = func(*_frozen(args), **_frozen(kwargs))
+        result = func(*self._frozen(name, args), **self._frozen(name, kwargs))
         if pair is None:
             return self._label(func, name, args, kwargs, result)
         for weights, values, first in ((*pair, True), (*pair[::-1], False)):
@@ -248,9 +339,9 @@ class Recorder(TorchFunctionMode):
         rows = scores(plan, *pair)
         self._products.set(result, Product(*rows, a, b) if rows else Product())
         origin = self.origin(result)
-        if a.calls and b.calls and origin is not None:
-            sizes = plan.contracted() if plan else (pair[0].shape[-1],)
-            self._origins.set(result, origin | self._mark("product", name, origin, sizes=sizes))
+        shared = a.calls & b.calls or (not (a.calls or b.calls) and a.names & b.names & self._primary)
+        if shared and origin is not None and max(tensor.ndim for tensor in pair) > 2:
+            self._origins.set(result, origin | self._mark("product", name, origin))
         return result
 
     def _weighted(self, name: str, output: Tensor, weighting: Weighting, form: Form, values: Origin | None) -> Tensor:
@@ -268,11 +359,11 @@ class Recorder(TorchFunctionMode):
             weights=form.weights,
         )
 
-    def _met(self, seam: str, output: Tensor, **more: Any) -> Tensor:
+    def _met(self, seam: str, output: Tensor | None, tapped: Any = None, **more: Any) -> Tensor:
         """Record a call; its output is where the graph begins, and where gradients are met."""
         self._refuse_checkpoint()
         index = len(self.calls)
-        tapped: Tensor = Tap.apply(output, self.anchor, self.valve, index)  # type: ignore[assignment]
+        tapped = Tap.apply(output, self.anchor, self.valve, index) if tapped is None else tapped
         edge = torch.autograd.graph.get_gradient_edge(tapped) if tapped.requires_grad else None
         self.calls.append(Attention(index=index, module=self._where(), seam=seam, edge=edge, **more))
         self._origins.set(tapped, Origin(calls=1 << index))
@@ -287,6 +378,15 @@ class Recorder(TorchFunctionMode):
             )
 
 
+def _blocks_pay(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether a backward pass in blocks of our own serves: on a processor it takes the map's row on its way.
+
+    An accelerator's fused kernel keeps its scores on the chip; there the row is taken beside it.
+    """
+    plain = query.ndim == key.ndim == value.ndim == 4 and len(query) == len(key) == len(value)
+    return plain and query.device.type == "cpu" and not (mask is not None and mask.requires_grad)
+
+
 def _contains(a: Origin, b: Origin, primary: int) -> bool:
     """Whether a state holds all that an older one holds, and more."""
     mine, other = (a.calls, a.names & primary), (b.calls, b.names & primary)
@@ -294,27 +394,13 @@ def _contains(a: Origin, b: Origin, primary: int) -> bool:
 
 
 def _has_tokens(tensor: Tensor, count: int) -> bool:
-    return tensor.ndim >= 3 and count in tensor.shape[:-1]
+    if tensor.ndim == 2:
+        return tensor.shape[0] % count == 0
+    return count in tensor.shape[:-1]
 
 
-def _keeps_tokens(name: str, operands: list[Tensor]) -> bool:
-    """Whether an operation leaves tokens where they are; a cache that begins empty is joined to nothing."""
-    if name in ("cat", "concat", "concatenate"):
-        return sum(tensor.numel() > 0 for tensor in operands) == 1
-    return (name if name.startswith("__") else name.rstrip("_")) in ops.TOKENWISE
-
-
-def _frozen(value: Any) -> Any:
-    """The same arguments without any leaf that wants a gradient: parameters stay out of the graph."""
-    if isinstance(value, Tensor):
-        return value.detach() if value.requires_grad and value.grad_fn is None else value
-    if isinstance(value, tuple):
-        return tuple(_frozen(item) for item in value)
-    if isinstance(value, list):
-        return [_frozen(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _frozen(item) for key, item in value.items()}
-    return value
+def _plain(value: Any) -> bool:
+    return type(value) in (tuple, list, torch.Size)
 
 
 def _data(name: str, args: Any) -> Any:

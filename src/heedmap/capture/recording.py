@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from heedmap.capture.attention import Attention
 from heedmap.capture.names import arguments, unwrapped
 from heedmap.capture.recorder import Recorder
+from heedmap.capture.tap import Gradients, Wanted
 from heedmap.errors import NoAttentionError
 from heedmap.records import Base, Heads, Mark, Name, Origin
 
-Step = Callable[[int, Heads, Tensor], bool]
+Step = Callable[[int, Heads, Tensor, Wanted | None], tuple[bool, Gradients | None]]
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
@@ -26,10 +27,9 @@ _locks_guard = threading.Lock()
 class Recording:
     """What one forward pass left behind."""
 
-    def __init__(self, recorder: Recorder, output: Any, sizes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(self, recorder: Recorder, output: Any) -> None:
         self._recorder = recorder
         self.output = output
-        self.sizes = sizes  # the shape of each input
 
     @property
     def calls(self) -> Sequence[Attention]:
@@ -48,9 +48,31 @@ class Recording:
         return self._recorder.marks
 
     @property
+    def sizes(self) -> Mapping[str, tuple[int, ...]]:
+        """The shape of each input."""
+        return self._recorder.sizes
+
+    @property
+    def stemmed(self) -> bool:
+        """Whether the graph begins where tokens were laid out, so that the first calls can be probed too."""
+        return bool(self._recorder.stems)
+
+    @property
+    def digest(self) -> int:
+        """Of all operations met, in order."""
+        return self._recorder.digest
+
+    @property
     def causal(self) -> bool:
         """Whether some call lets its tokens look only back."""
         return any(call.looks_back() for call in self.calls)
+
+    def forget(self) -> None:
+        """Let go of all tensors, to make room for another recording."""
+        self.output = None
+        for call in self.calls:
+            call.release()
+        self._recorder.stems.clear()
 
     def evaluate(self, target: Callable[[Any], Tensor]) -> tuple[Tensor, Origin | None]:
         """A target's value, and what it was computed from."""
@@ -63,15 +85,20 @@ class Recording:
     def backward(self, value: Tensor, batches: Sequence[int], step: Step, keep: bool) -> None:
         """Deliver each call with the gradient of its output, last call first; `keep` the graph for another target.
 
-        A call's tensors are let go as soon as `step` says that it does not hold on to them.
+        `step` says whether it holds on to the call's tensors; else they are let go at once. It may also return the
+        gradients of queries, keys and values, if it has formed those that are wanted.
         """
 
-        def meet(index: int, gradient: Tensor) -> None:
+        def meet(index: int, gradient: Tensor, wanted: Wanted | None) -> Gradients | None:
+            if index < 0:
+                return None
             call, batch = self.calls[index], batches[index]
             with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
-                held = step(index, call.heads(batch), call.gradient(gradient, batch))
+                held, found = step(index, call.heads(batch), call.gradient(gradient, batch), wanted)
+                found = None if found is None else call.folded(found)
             if not keep and not held:
                 call.release()
+            return found
 
         valve = self._recorder.valve
         valve.visit = meet
@@ -80,33 +107,42 @@ class Recording:
         finally:
             valve.visit = None
 
-    def pull(self, tensors: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor | None]:
-        """The gradient at every call's output of `cotangents` at `tensors`, along paths through no attention."""
-        edges = [call.edge for call in self.calls if call.edge is not None]
+    def pull(
+        self, tensors: Sequence[Tensor], cotangents: Sequence[Tensor], at: Sequence[int] | None = None
+    ) -> dict[int, Tensor]:
+        """The gradient at the outputs of calls (all, or those named) of `cotangents` at `tensors`.
+
+        Only along paths that pass through no attention; what is not reached is left out. Bases count backward: -1 is
+        the first, and they are looked at where no calls are named.
+        """
+        edges = {call.index: call.edge for call in self.calls if call.edge is not None}
+        edges |= {-1 - number: edge for number, edge in self._recorder.stems.items()}
+        if at is not None:
+            edges = {index: edges[index] for index in at if index in edges}
         valve = self._recorder.valve
         valve.closed = True
         try:
-            found = iter(torch.autograd.grad(tensors, edges, cotangents, retain_graph=True, allow_unused=True))
+            found = torch.autograd.grad(tensors, list(edges.values()), cotangents, retain_graph=True, allow_unused=True)
         finally:
             valve.closed = False
-        return [None if call.edge is None else next(found) for call in self.calls]
+        return {index: each for index, each in zip(edges, found, strict=True) if each is not None}
 
 
 @contextlib.contextmanager
-def record(model: nn.Module, inputs: Any) -> Iterator[Recording]:
-    """Run the model once, as it stands, and record it. One model is recorded by one thread at a time."""
+def record(model: nn.Module, inputs: Any, stems: bool = False) -> Iterator[Recording]:
+    """Run the model once, as it stands, and record it. One model is recorded by one thread at a time.
+
+    With `stems` the graph begins where tokens are laid out, not at the first calls, so that these can be probed.
+    """
     with _lock(model), graph_on():
         inner, compiled = unwrapped(model)
-        args, kwargs, named = arguments(inner, inputs)
-        recorder = Recorder(inner, named)
+        recorder = Recorder(inner, stems)
+        args, kwargs = arguments(inner, inputs, recorder.enter)
         with _eagerly(compiled), recorder:
             output = inner(*args, **kwargs)
         if not recorder.calls:
             raise _no_attention(inner, recorder)
-        sizes = {}
-        for name, tensor in named:
-            sizes.setdefault(name, tuple(tensor.shape))
-        yield Recording(recorder, output, sizes)
+        yield Recording(recorder, output)
 
 
 @contextlib.contextmanager

@@ -11,13 +11,12 @@ from typing import Any
 
 from torch import nn
 
-from heedmap.capture import record
-from heedmap.checking import batches, check, noised, start_states
+from heedmap.checking import batches, check, connected, noised, recorded, start_states
 from heedmap.context import context_of, names_of
 from heedmap.correction import correction as correction_named
 from heedmap.records import Explanation, Readout
-from heedmap.streams import Declaration, infer
-from heedmap.targets import as_target, evaluate, predicted, settle
+from heedmap.streams import Declaration
+from heedmap.targets import as_target, evaluate, logits_behind, predicted, settle
 from heedmap.walk import Walk
 
 
@@ -35,15 +34,17 @@ def heed(
     """Explain each target of one input, with one forward pass for all of them."""
     correct = correction_named(correction)
     explanations = []
-    with record(model, inputs) as recording:
-        wired = infer(recording.calls, recording.names, recording.bases, wiring)
+    with recorded(model, inputs, wiring, verify) as (recording, wired):
         context = context_of(model, inputs, recording.causal)
         for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
             target = settle(given, recording.output, context)
-            value, origin = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
+            value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
+            origin = connected(value, seen)
             sizes = batches(recording, wired, len(value))
             starts = start_states(readout, origin, wired, recording.marks)
-            check(model, recording, wired, sizes, value, starts, verify)
+            logits = logits_behind(target, recording.output, context)
+            shape = None if logits is None else type(target).__name__
+            check(model, recording, wired, sizes, shape, value, logits, origin, verify)
             walk = Walk(wired, correct, starts, noised(noise, correction, wired))
             recording.backward(value, sizes, walk.step, keep=left < 0)
             flow, start = walk.finish()

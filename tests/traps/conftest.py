@@ -1,0 +1,6 @@
+"""The oracle is written once, in tests/oracle."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "oracle"))

@@ -1,0 +1,936 @@
+"""Models that would give a plausible, wrong map: each is refused with what to do, or explained rightly."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from towers import CHANNELS, TOKENS, Tower, flowed, maps, tokens
+
+import heedmap
+from heedmap import logit
+from heedmap.errors import (
+    DisconnectedError,
+    GradientError,
+    HeedmapError,
+    InputError,
+    MixedTokensError,
+    NoAttentionError,
+    NotEvalError,
+    ReadoutError,
+    UnsupportedError,
+    WiringError,
+)
+
+LABEL = 1
+wrong = lambda reason: pytest.mark.xfail(strict=True, reason=reason)  # noqa: E731
+
+
+def marked(names, reasons):
+    """Parameters, some of which are known to fail."""
+    return [pytest.param(name, marks=wrong(reasons[name]) if name in reasons else ()) for name in names]
+
+
+def refused(model, inputs, error, says, target=None, **options):
+    """Refused, with a message that says what to do."""
+    inputs = inputs if isinstance(inputs, (tuple, dict)) else (inputs,)
+    with pytest.raises(error, match=says) as caught:
+        heedmap.explain(model, inputs, logit(LABEL) if target is None else target, **options)
+    assert isinstance(caught.value, HeedmapError)
+    return caught.value
+
+
+def right(model, inputs, true, stream=None, rtol=1e-9, **options):
+    """Explained, as the dense equations say."""
+    inputs = inputs if isinstance(inputs, (tuple, dict)) else (inputs,)
+    e = heedmap.explain(model, inputs, logit(LABEL), **options)
+    found = e[stream or e.streams[0]]
+    assert found.shape == true.shape
+    torch.testing.assert_close(found, true.to(found), rtol=0, atol=float(true.abs().max()) * rtol)
+
+
+def plain(s, x):
+    for attend in (s.a, s.b, s.c):
+        x = x + attend(x)
+    return s.head(x[:, 0])
+
+
+def finish(s, x, *attends):
+    for attend in attends:
+        x = x + attend(x)
+    return s.head(x[:, 0])
+
+
+def test_a_plain_stack_is_right():
+    model, x = Tower(plain), tokens()
+    true = flowed(maps(model, (x,), LABEL))
+    right(model, x, true)
+
+
+# -- between calls -----------------------------------------------------------------------------------------------------
+
+
+def between(step):
+    return lambda s, x: finish(s, step(s, x + s.a(x)), s.b, s.c)
+
+
+SWAPPED = [1, 0, *range(2, TOKENS)]
+BETWEEN = {
+    "convolution": lambda s, x: s.convolve(x),
+    "convolution beside": lambda s, x: x + s.convolve(x),
+    "token-mixing linear": lambda s, x: x + s.mix(x),
+    "roll": lambda s, x: x.roll(1, 1),
+    "flip": lambda s, x: x.flip(1),
+    "two tokens swapped": lambda s, x: x[:, SWAPPED],
+    "examples mixed": lambda s, x: x + x.mean(0, keepdim=True),
+    "examples turned": lambda s, x: x.roll(1, 0),
+    "running sum": lambda s, x: x + x.cumsum(1),
+    "mean added": lambda s, x: x + x.mean(1, keepdim=True),
+    "linear attention": lambda s, x: x + x.softmax(-1) @ (x.softmax(1).transpose(1, 2) @ x),
+    "sigmoid attention": lambda s, x: x + (x @ x.transpose(1, 2)).sigmoid() @ x,
+    "softmax over the wrong axis": lambda s, x: x + (x @ x.transpose(1, 2)).softmax(1) @ x,
+    "softmax of another": lambda s, x: x + ((x @ x.mT).softmax(-1) + (x @ x.mT / 2).softmax(-1)) @ x,
+    "softmax and a sum": lambda s, x: x + ((x @ x.mT).softmax(-1)[..., None] * x[:, None]).sum(-2),
+    "channels as tokens": lambda s, x: x.reshape(len(x), CHANNELS, TOKENS).transpose(1, 2),
+}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_tokens_moved_between_calls_are_refused(name, batch):
+    if batch == 1 and name.startswith("examples"):
+        pytest.skip("one example alone")
+    refused(Tower(between(BETWEEN[name])), tokens(batch), WiringError, "wiring=")
+
+
+@pytest.mark.parametrize(
+    "count", marked([9, 40, 60], dict.fromkeys((40, 60), "64 codes for all tokens: two tokens may share one"))
+)
+def test_every_swap_of_two_tokens_is_refused(count):
+    """The rows of the probe must differ from one another."""
+    pairs = [(i, j) for i in range(count) for j in range(i)]
+    found = []
+    order = torch.arange(count)
+
+    def path(s, x):
+        y = x + s.a(x)
+        return finish(s, y[:, order], s.b)
+
+    model, x = Tower(path), tokens(1, count)
+    step = max(1, len(pairs) // 250)
+    for i, j in pairs[::step]:
+        order = torch.arange(count)
+        order[i], order[j] = j, i
+        try:
+            heedmap.explain(model, x, logit(LABEL), verify="always")
+        except WiringError:
+            continue
+        found.append((i, j))
+    assert not found
+
+
+@wrong("the older depth is dropped by frontier, and the probe does not ask which rows come from which state")
+def test_tokens_of_two_depths_spliced_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        y = y + s.b(y)
+        return finish(s, torch.cat([y[:, :1], x[:, 1:]], 1), s.c)
+
+    refused(Tower(path), tokens(), WiringError, "wiring=")
+
+
+@wrong("an addition in place leaves the labels of other views of the same memory as they were")
+def test_a_view_kept_through_an_addition_in_place():
+    def path(s, x):
+        x = x + s.a(x)
+        flat = x.view(-1, CHANNELS)
+        x += s.b(x)
+        return finish(s, flat.view(x.shape), s.c)
+
+    model, x = Tower(path), tokens()
+    true = flowed(maps(model, (x,), LABEL))
+    right(model, x, true)
+
+
+def test_additions_in_place_are_right():
+    def path(s, x):
+        y = s.a(x)
+        y += x
+        y += s.b(y)
+        y.add_(s.c(y))
+        return s.head(y[:, 0])
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+def test_two_attentions_beside_one_another_are_refused():
+    refused(Tower(lambda s, x: finish(s, x + s.a(x) + s.b(x), s.c)), tokens(), WiringError, "two calls read one state")
+
+
+def test_attention_and_mlp_beside_one_another_are_right():
+    def path(s, x):
+        for attend in (s.a, s.b, s.c):
+            x = x + attend(x) + F.gelu(s.conv(x.transpose(1, 2)[..., :1]).mean() * 0 + x) * 0.3
+        return s.head(x[:, 0])
+
+    def tokenwise(s, x):
+        for attend in (s.a, s.b, s.c):
+            x = x + attend(x) + F.gelu(attend.q(x))
+        return s.head(x[:, 0])
+
+    model, x = Tower(tokenwise), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+    refused(Tower(path), x, WiringError, "wiring=")
+
+
+@wrong("a refusal: the probe refuses what was declared")
+def test_a_declared_stream_ends_the_walk_after_a_convolution():
+    """What the refusal says to do, works."""
+    path = lambda s, x: s.head((lambda y: y + s.b(y))(s.convolve(x + s.a(x)))[:, 0])  # noqa: E731
+    model, x = Tower(path), tokens()
+    (_, last) = maps(model, (x,), LABEL)
+    right(model, x, last[:, 0], "after", wiring={1: {"reading": "after", "read": "after"}})
+
+
+# -- before and in the first call --------------------------------------------------------------------------------------
+
+
+FIRST = {
+    "keys and values cut differently": lambda s, x: s.a(x[:, :-1], x[:, :-1], x[:, 1:]) + x[:, :-1],
+    "queries and keys cut differently": lambda s, x: s.a(x[:, :-1], x[:, 1:]) + x[:, :-1],
+    "keys indexed": lambda s, x: x + s.a(x, x[:, SWAPPED]),
+    "keys mixed by a linear": lambda s, x: x + s.a(x, s.mix(x)),
+    "keys of the other example": lambda s, x: x + s.a(x, x[[1, 0]]),
+    "residual indexed": lambda s, x: x[:, SWAPPED] + s.a(x),
+    "residual mixed by a linear": lambda s, x: s.mix(x) + s.a(x),
+    "queries rolled": lambda s, x: x + s.a(x.roll(1, 1), x),
+    "values rolled": lambda s, x: x + s.a(x, x, x.roll(1, 1)),
+    "columns before rows": lambda s, x: x + s.a(x, x.unflatten(1, (3, 3)).transpose(1, 2).flatten(1, 2)),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    marked(
+        FIRST,
+        dict.fromkeys(
+            set(FIRST) - {"queries rolled", "values rolled"},
+            "slices, indices, reshapes and products count as tokenwise, and nothing is probed around the first call",
+        ),
+    ),
+)
+def test_tokens_moved_in_the_first_call_are_refused(name):
+    refused(Tower(lambda s, x: finish(s, FIRST[name](s, x), s.b)), tokens(), WiringError, "wiring=")
+
+
+UNSEEN = {
+    "softmax and a sum": BETWEEN["softmax and a sum"],
+    "einsum with an ellipsis": lambda s, x: x + torch.einsum("...qk,...kd->...qd", (x @ x.mT).softmax(-1), x),
+    "mm": lambda s, x: x + torch.stack([torch.mm((t @ t.T).softmax(-1), t) for t in x]),
+    "sum of two softmaxes": BETWEEN["softmax of another"],
+    "sigmoid": BETWEEN["sigmoid attention"],
+    "a running sum": lambda s, x: x + x.cumsum(1),
+}
+
+
+@wrong("what happens before the first call is not checked at all")
+@pytest.mark.parametrize("name", UNSEEN)
+def test_attention_that_no_seam_sees_before_the_first_call_is_refused(name):
+    path = lambda s, x: finish(s, UNSEEN[name](s, x), s.a, s.b)  # noqa: E731
+    refused(Tower(path), tokens(), HeedmapError, "declare|Declare|wiring=|seam|form")
+
+
+@wrong("parts of one tensor share its base: chunk, unbind, select count as tokenwise")
+def test_two_halves_that_read_one_another_are_two_streams():
+    def path(s, x):
+        a, b = x.chunk(2, 1)
+        return finish(s, a + s.a(a, b), s.b)
+
+    model, x = Tower(path), tokens(2, 2 * TOKENS)
+    first, second = maps(model, (x,), LABEL)
+    e = heedmap.explain(model, (x,), logit(LABEL))
+    assert len(e.streams) == 2, e.streams
+    across = (second[:, :1] @ first + first[:, :1])[:, 0]
+    torch.testing.assert_close(e[e.streams[0]], second[:, 0])
+    torch.testing.assert_close(e[e.streams[1]], across)
+
+
+@wrong("parts of one tensor share its base: chunk, unbind, select count as tokenwise")
+def test_two_views_encoded_by_one_tower_are_not_summed():
+    def path(s, x):
+        return sum(finish(s, each, s.a, s.b) for each in x.unbind(1))
+
+    model, x = Tower(path), tokens(4).reshape(2, 2, TOKENS, CHANNELS)
+    found = maps(model, (x,), LABEL)
+    try:
+        e = heedmap.explain(model, (x,), logit(LABEL))
+    except HeedmapError:
+        return
+    assert len(e.streams) == 2, e.streams
+    for stream, pair in zip(e.streams, (found[:2], found[2:]), strict=True):
+        torch.testing.assert_close(e[stream], flowed(pair))
+
+
+@wrong("one shared base is enough to take two streams for one")
+def test_two_inputs_of_equal_length_stay_two_streams():
+    """Queries that also know one token of the image are not the image's."""
+
+    def path(s, text, image):
+        return finish(s, text + s.a(text + image[:, :1], image), s.b)
+
+    try:
+        e = heedmap.explain(Tower(path), (tokens(), tokens()), logit(LABEL))
+    except HeedmapError:
+        return
+    assert len(e.streams) == 2, e.streams
+
+
+@wrong("indexing with a permutation counts as tokenwise")
+def test_a_flipped_copy_is_a_stream_of_its_own_or_refused():
+    def path(s, x):
+        return finish(s, x, s.a, s.b) + finish(s, x[:, list(range(TOKENS - 1, -1, -1))], s.a, s.b)
+
+    try:
+        e = heedmap.explain(Tower(path), tokens(), logit(LABEL))
+    except HeedmapError:
+        return
+    assert len(e.streams) == 2, e.streams
+
+
+def test_convolutional_projections_are_refused():
+    path = lambda s, x: finish(  # noqa: E731
+        s, x + s.a(s.convolve(x), s.conv_k(x.mT).mT, s.convolve(x)), s.b
+    )
+    refused(Tower(path), tokens(), WiringError, "wiring=")
+    later = lambda s, x: finish(  # noqa: E731
+        s, (lambda y: y + s.b(s.convolve(y), s.conv_k(y.mT).mT, s.convolve(y)))(x + s.a(x)), s.c
+    )
+    refused(Tower(later), tokens(), WiringError, "wiring=")
+
+
+def test_queries_mixed_where_scores_are_no_single_product():
+    """Scores of content and position, or of distances: the probe must see the queries all the same."""
+
+    def distances(q, k, v):
+        return (-torch.cdist(q, k)).softmax(-1) @ v
+
+    def two_products(q, k, v):
+        return (q @ k.mT + q @ k.mean((0, 2), keepdim=True).detach().expand_as(k).mT).softmax(-1) @ v
+
+    for core in (distances, two_products):
+        path = lambda s, x: finish(s, (lambda y: y + s.b(y[:, SWAPPED], y))(x + s.a(x)), s.c)  # noqa: E731
+        refused(Tower(path, core), tokens(), WiringError, "wiring=")
+
+
+OTHER_COUNT = "a softmax or product over another number of tokens than a stream has is let pass"
+
+# -- after the last call ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "dropped"),
+    [
+        ("softmax and a sum", 0),
+        ("sigmoid attention", 0),
+        ("linear attention", 0),
+        pytest.param("softmax and a sum", 1, marks=wrong(OTHER_COUNT)),
+        pytest.param("sigmoid attention", 1, marks=wrong(OTHER_COUNT)),
+        ("linear attention", 1),
+    ],
+)
+def test_attention_that_no_seam_sees_after_the_last_call_is_refused(name, dropped):
+    def path(s, x):
+        x = x + s.a(x)
+        x = x + s.b(x)
+        return s.head(BETWEEN[name](s, x[:, dropped:])[:, 0])
+
+    refused(Tower(path), tokens(), (ReadoutError, WiringError), "readout=|wiring=")
+
+
+@pytest.mark.parametrize("dropped", marked([0, 1], {1: OTHER_COUNT}))
+def test_pooling_by_attention_is_refused(dropped):
+    def path(s, x):
+        x = (x + s.a(x))[:, dropped:]
+        weights = s.head(x)[..., :1].softmax(1)
+        return s.head((weights * x).sum(1))
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("a refusal: a softmax over as many classes as tokens is taken for one over tokens")
+def test_classes_as_many_as_tokens_are_no_attention():
+    def path(s, x):
+        x = x + s.a(x)
+        return s.mixing(torch.cat([x[:, 0], x[:, 0, :1]], -1)).softmax(-1)
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)[:1]))
+
+
+def test_two_depths_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        y = y + s.c(y)
+        return s.head(y[:, 0]) + s.head2(x[:, 0])
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+def test_consecutive_depths_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return s.head(y[:, 0]) + s.head2(x[:, 0])
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("a join along the token axis counts as tokenwise, and L - 1 beside L as the residual")
+def test_two_depths_by_a_mean_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return s.head(torch.cat([y, x], 1).mean(1))
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("stacked states count as a residual, whatever rows are read of each")
+def test_two_depths_of_stacked_states_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        both = torch.stack([x, x + s.b(x)])
+        return s.head(both[1, :, 0]) + s.head2(both[0, :, 1])
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("frontier drops L - 2 although L does not hold it: no residual was ever added")
+def test_two_depths_without_residual_are_refused():
+    def path(s, x):
+        x = s.a(x)
+        y = s.c(s.b(x))
+        return s.head(y[:, 0]) + s.head2(x[:, 2])
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("a call output beside the state it reads is taken for a residual, whatever rows are read of it")
+def test_a_mean_beside_the_last_call_is_refused():
+    """Pooling by attention plus pooling by mean: the mean reads the state before."""
+
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head(s.b(x)[:, 0] + x.mean(1))
+
+    refused(Tower(path), tokens(), ReadoutError, "readout=")
+
+
+@wrong("the target is not probed down to the states before the last call")
+@pytest.mark.parametrize("calls", [1, 2])
+def test_a_residual_rolled_at_the_last_call_is_refused(calls):
+    def path(s, x):
+        x = x + s.a(x) if calls == 2 else x
+        return s.head((x.roll(1, 1) + s.b(x))[:, 0])
+
+    refused(Tower(path), tokens(), (ReadoutError, WiringError), "readout=|wiring=")
+
+
+@wrong("a name that only the older side has hides the join")
+def test_two_depths_with_another_input_beside_are_refused():
+    def path(s, x, extra):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return s.head(y[:, 0]) + s.head2(x[:, 0] + extra)
+
+    refused(Tower(path), (tokens(), tokens()[:, 0]), ReadoutError, "readout=")
+
+
+def test_a_target_over_hidden_states_of_two_depths_is_refused():
+    class States(Tower):
+        def forward(self, x):
+            y = x + self.a(x)
+            return {"logits": self.head(y[:, 0]), "hidden": (x, y, y + self.b(y))}
+
+    model, x = States(plain), tokens()
+    both = lambda o: o["hidden"][2][:, 0, 0] + o["hidden"][1][:, 0, 0]  # noqa: E731
+    means = lambda o: sum(h.mean((1, 2)) for h in o["hidden"])  # noqa: E731
+    stacked = lambda o: torch.stack(o["hidden"]).mean((0, 2, 3))  # noqa: E731
+    for target in (both, means, stacked):
+        refused(model, x, ReadoutError, "readout=", target)
+    assert heedmap.explain(model, x, lambda o: o["hidden"][1][:, 0, 0]).readout == ("x@0, row 0",)
+
+
+# -- windows, heads, batch --------------------------------------------------------------------------------------------
+
+WINDOWS, WIDTH = 4, 5
+
+
+class Windows(nn.Module):
+    """Attention in windows of an image, always the same ones."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.qkv = nn.ModuleList(nn.Linear(CHANNELS, 3 * CHANNELS) for _ in range(2))
+        self.mha = nn.ModuleList(nn.MultiheadAttention(CHANNELS, 2, batch_first=True) for _ in range(2))
+        self.head = nn.Linear(CHANNELS, 5)
+        self.eval().double()
+
+    def forward(self, x):
+        for qkv, mha in zip(self.qkv, self.mha, strict=True):
+            if self.form == "heads":
+                q, k, v = qkv(x.unflatten(1, (WINDOWS, WIDTH))).chunk(3, -1)
+            else:
+                q, k, v = qkv(x.reshape(-1, WIDTH, CHANNELS)).chunk(3, -1)
+            if self.form == "module":
+                y = x.reshape(-1, WIDTH, CHANNELS)
+                y = mha(y, y, y)[0]
+            elif self.form == "fused":
+                y = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])
+            else:
+                y = (q @ k.mT).softmax(-1) @ v
+            x = x + y.reshape(x.shape)
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize(
+    "form",
+    marked(
+        ["batch", "heads", "module", "fused"],
+        dict.fromkeys(("batch", "heads", "module"), "windows in the head axis are averaged like heads"),
+    ),
+)
+def test_windows_are_refused(form, batch):
+    model = Windows(form)
+    refused(model, tokens(batch, WINDOWS * WIDTH), (InputError, WiringError), "heedmap expected")
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 5), (2, 4, 5)])
+def test_rows_and_columns_are_refused(shape):
+    class Axial(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv = nn.ModuleList(nn.Linear(CHANNELS, 3 * CHANNELS) for _ in range(4))
+            self.head = nn.Linear(CHANNELS, 5)
+
+        def forward(self, x):
+            for i, qkv in enumerate(self.qkv):
+                y = x.transpose(1, 2) if i % 2 else x
+                q, k, v = qkv(y).chunk(3, -1)
+                y = (q @ k.mT).softmax(-1) @ v
+                x = x + (y.transpose(1, 2) if i % 2 else y)
+            return self.head(x[:, 0, 0])
+
+    refused(Axial().eval(), torch.randn(*shape, CHANNELS), WiringError, "wiring=")
+
+
+class Folded(nn.Module):
+    """Heads folded into the batch, example by example or head by head."""
+
+    def __init__(self, heads_first: bool) -> None:
+        super().__init__()
+        self.heads_first = heads_first
+        self.qkv = nn.ModuleList(nn.Linear(CHANNELS, 3 * CHANNELS) for _ in range(2))
+        self.head = nn.Linear(CHANNELS, 5)
+        self.eval().double()
+
+    def forward(self, x):
+        for qkv in self.qkv:
+            q, k, v = (t.unflatten(-1, (2, -1)).transpose(1, 2) for t in qkv(x).chunk(3, -1))
+            if self.heads_first:
+                q, k, v = (t.transpose(0, 1) for t in (q, k, v))
+            y = torch.bmm(torch.bmm(q.flatten(0, 1), k.flatten(0, 1).mT).softmax(-1), v.flatten(0, 1))
+            y = y.unflatten(0, q.shape[:2])
+            y = y.transpose(0, 1) if self.heads_first else y
+            x = x + y.transpose(1, 2).flatten(2)
+        return self.head(x[:, 0])
+
+
+def test_heads_folded_into_the_batch_are_right():
+    model, x = Folded(False), tokens(3)
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+def test_heads_laid_before_examples_are_refused_or_right():
+    model, x = Folded(True), tokens(3)
+    refused(model, x, HeedmapError, "heedmap expected|It expected")
+    right(model, x[:1], flowed(maps(model, (x[:1],), LABEL)))
+
+
+@wrong("examples folded into the head axis are averaged like heads")
+@pytest.mark.parametrize("target", [lambda o: o[:, LABEL].sum()[None], lambda o: o[:1, LABEL]], ids=["sum", "first"])
+def test_one_number_of_a_batch_is_never_a_sum_over_examples(target):
+    model, x = Folded(False), tokens(3)
+    try:
+        e = heedmap.explain(model, (x,), target)
+    except HeedmapError:
+        return
+    assert e[e.streams[0]].shape == (3, TOKENS)
+
+
+# -- gradients switched off -------------------------------------------------------------------------------------------
+
+
+def quiet(attend, *args):
+    with torch.no_grad():
+        return attend(*args)
+
+
+QUIET = {
+    "in the middle": lambda s, x: finish(s, (lambda y: y + quiet(s.b, y))(x + s.a(x)), s.c),
+    "first layers": lambda s, x: finish(s, x + quiet(s.a, x), s.b, s.c),
+    "behind detach": lambda s, x: finish(s, (x + s.a(x)).detach(), s.b, s.c),
+    "residual and read behind detach": lambda s, x: finish(
+        s, (lambda y: y.detach() + s.b(y.detach()))(x + s.a(x)), s.c
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_attention_without_gradient_is_refused(name):
+    refused(Tower(QUIET[name]), tokens(), GradientError, "no_grad.*detach.*expected")
+
+
+def test_a_detached_answer_is_refused():
+    refused(Tower(lambda s, x: plain(s, x).detach()), tokens(), DisconnectedError, "differentiable")
+
+
+def test_only_the_read_side_behind_detach_is_right_or_refused():
+    model = Tower(lambda s, x: finish(s, (lambda y: y + s.b(y, y.detach()))(x + s.a(x)), s.c))
+    x = tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+HIDDEN = {
+    "read rolled under no_grad": lambda s, y: s.b(y, quiet(torch.roll, y, 1, 1)),
+    "queries rolled and detached": lambda s, y: s.b(y.roll(1, 1).detach(), y),
+    "read indexed and detached": lambda s, y: s.b(y, y[:, SWAPPED].detach()),
+}
+
+
+@wrong("the probe skips queries, keys and values without gradient")
+@pytest.mark.parametrize("name", HIDDEN)
+def test_tokens_moved_where_no_gradient_sees_it_are_refused(name):
+    model = Tower(lambda s, x: finish(s, (lambda y: y + HIDDEN[name](s, y))(x + s.a(x)), s.c))
+    refused(model, tokens(), (WiringError, GradientError), "wiring=|expected")
+
+
+# -- forms of attention ------------------------------------------------------------------------------------------------
+
+
+def einsums(scores, values, *orders):
+    """Attention by two einsums, its tensors laid out as the equations want them."""
+
+    def core(q, k, v):
+        laid = zip((q, k, v), orders[:3], strict=True)
+        q, k, v = (t.permute(["bhnd".index(letter) for letter in order]) for t, order in laid)
+        out = torch.einsum(values, torch.einsum(scores, q, k).softmax(-1), v)
+        return out.permute([orders[3].index(letter) for letter in "bhnd"])
+
+    return core
+
+
+EINSUMS = {
+    "heads first": einsums("bhqd,bhkd->bhqk", "bhqk,bhkd->bhqd", "bhnd", "bhnd", "bhnd", "bhnd"),
+    "tokens first": einsums("bqhd,bkhd->bhqk", "bhqk,bkhd->bqhd", "bnhd", "bnhd", "bnhd", "bnhd"),
+    "heads outermost": einsums("qbhd,kbhd->bhqk", "bhqk,kbhd->qbhd", "nbhd", "nbhd", "nbhd", "nbhd"),
+    "head before batch": einsums("bhqd,bhkd->hbqk", "hbqk,bkhd->bhqd", "bhnd", "bhnd", "bnhd", "bhnd"),
+    "query before head": einsums("bhqd,bhkd->bqhk", "bqhk,bhkd->bhqd", "bhnd", "bhnd", "bhnd", "bhnd"),
+    "channels before tokens": einsums("bhdq,bhdk->bhqk", "bhqk,bhdk->bhdq", "bhdn", "bhdn", "bhdn", "bhdn"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    marked(
+        EINSUMS,
+        {
+            "head before batch": "a refusal: the axes of weights are taken for (batch, head)",
+            "query before head": "a refusal: without known scores the softmax becomes the queries' base",
+        },
+    ),
+)
+def test_attention_by_einsum_is_right(name):
+    model, x = Tower(plain, EINSUMS[name]), tokens()
+    for attend in (model.a, model.b, model.c):
+        attend.core = EINSUMS["heads first"]
+    true = flowed(maps(model, (x,), LABEL))
+    for attend in (model.a, model.b, model.c):
+        attend.core = EINSUMS[name]
+    right(model, x, true)
+
+
+def test_values_before_weights_in_an_einsum_are_right():
+    core = lambda q, k, v: torch.einsum("bhkd,bhqk->bhqd", v, (q @ k.mT).softmax(-1))  # noqa: E731
+    model, x = Tower(plain, core), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+def test_shared_keys_and_values_are_right():
+    core = lambda q, k, v: (q @ k[:, :1].mT).softmax(-1) @ v[:, :1]  # noqa: E731
+    model, x = Tower(plain, core), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+def test_weights_masked_after_softmax_are_right():
+    keep = (torch.arange(TOKENS) % 3 > 0).double()
+    core = lambda q, k, v: ((q @ k.mT).softmax(-1) * keep) @ v  # noqa: E731
+    model, x = Tower(plain, core), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))  # dA * A is the same with the mask in A or in dA
+
+
+def talking(q, k, v, before=None):
+    mix = torch.tensor([[0.7, 0.2], [-0.1, 0.9]], dtype=q.dtype)
+    scores = q @ k.mT
+    if before:
+        return torch.einsum("bhqk,hg->bgqk", scores, mix).softmax(-1) @ v
+    return torch.einsum("bhqk,hg->bgqk", scores.softmax(-1), mix) @ v
+
+
+@wrong("a refusal: without known scores the softmax becomes the base of the queries")
+def test_talking_heads_before_softmax_are_right():
+    model, x = Tower(plain, lambda q, k, v: talking(q, k, v, before=True)), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+def test_talking_heads_after_softmax_are_refused():
+    refused(Tower(plain, talking), tokens(), HeedmapError, "form|expected")
+    later = Tower(plain)
+    later.b.core = talking
+    refused(later, tokens(), WiringError, "wiring=")
+
+
+@wrong("what happens before the first call is not checked at all")
+def test_talking_heads_in_the_first_layer_alone_are_refused():
+    first = Tower(plain)
+    first.a.core = talking
+    refused(first, tokens(), HeedmapError, "form|wiring=")
+
+
+def test_softmax_over_the_wrong_axis_is_refused():
+    refused(Tower(plain, lambda q, k, v: (q @ k.mT).softmax(-2) @ v), tokens(), NoAttentionError, "softmax followed")
+
+
+def test_the_flash_kernel_itself_is_refused():
+    def core(q, k, v):
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v)[0]
+
+    refused(Tower(plain, core), tokens(), UnsupportedError, "sdpa")
+    direct = lambda q, k, v: torch.ops.aten.scaled_dot_product_attention(q, k, v)  # noqa: E731
+    refused(Tower(plain, direct), tokens(), UnsupportedError, "sdpa")
+
+
+class Own(torch.autograd.Function):
+    """Attention that torch's operations do not show as such, with a backward of its own."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        e = (q @ k.mT).exp()
+        a = e / e.sum(-1, keepdim=True)
+        ctx.save_for_backward(q, k, v, a)
+        return a @ v
+
+    @staticmethod
+    def backward(ctx, gradient):
+        q, k, v, a = ctx.saved_tensors
+        da = gradient @ v.mT
+        ds = a * (da - (da * a).sum(-1, keepdim=True))
+        return ds @ k, ds.mT @ q, a.mT @ gradient
+
+
+def test_attention_by_a_function_of_ones_own_is_refused():
+    refused(Tower(plain, Own.apply), tokens(), HeedmapError, "form|wiring=")
+    later = Tower(plain)
+    later.b.core = Own.apply
+    refused(later, tokens(), WiringError, "wiring=")
+
+
+@wrong("what happens before the first call is not checked at all")
+def test_attention_by_a_function_of_ones_own_in_the_first_layer_is_refused():
+    first = Tower(plain)
+    first.a.core = Own.apply
+    refused(first, tokens(), HeedmapError, "form|wiring=")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_submodule_is_refused():
+    class Inner(nn.Module):
+        def forward(self, x):
+            return torch.softmax(x @ x.transpose(1, 2), -1) @ x
+
+    model = Tower(lambda s, x: finish(s, s.inner(x), s.a))
+    model.inner = torch.jit.script(Inner())
+    refused(model, tokens(), UnsupportedError, "inner is a scripted module")
+
+
+# -- other tokens ------------------------------------------------------------------------------------------------------
+
+
+def dropped(s, x):
+    x = x + s.a(x)
+    best = x[..., 0].topk(6, dim=1).indices
+    return finish(s, x.gather(1, best[..., None].expand(-1, -1, CHANNELS)), s.b)
+
+
+def merged(s, x):
+    x = x + s.a(x)
+    return finish(s, torch.cat([x[:, :1], (x[:, 1::2] + x[:, 2::2]) / 2], 1), s.b)
+
+
+def class_token_late(s, x):
+    x = x + s.a(x)
+    return finish(s, torch.cat([s.head.weight[:1].expand(len(x), 1, -1), x], 1), s.b)
+
+
+def registers_dropped_halfway(s, x):
+    x = x + s.a(x)
+    return finish(s, x[:, :-2], s.b)
+
+
+@pytest.mark.parametrize("path", [dropped, merged, class_token_late, registers_dropped_halfway])
+def test_tokens_dropped_merged_or_added_are_refused(path):
+    refused(Tower(path), tokens(), WiringError, "wiring=")
+
+
+def test_tokens_sorted_halfway_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        order = x[..., 0].argsort(1)
+        return finish(s, x.gather(1, order[..., None].expand_as(x)), s.b)
+
+    refused(Tower(path), tokens(), WiringError, "wiring=")
+
+
+@pytest.mark.parametrize("more", [{"add_bias_kv": True}, {"add_zero_attn": True}])
+def test_keys_longer_than_the_stream_are_refused(more):
+    model = nn.MultiheadAttention(CHANNELS, 2, batch_first=True, **more).eval()
+    x = torch.randn(2, TOKENS, CHANNELS)
+    refused(model, (x, x, x), WiringError, "wiring=", lambda o: o[0][:, 0, 0])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_a_decoder_reads_its_memory(batch_first):
+    layer = nn.TransformerDecoderLayer(CHANNELS, 2, 16, batch_first=batch_first)
+
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.decoder = nn.TransformerDecoder(layer, 2)
+
+        def forward(self, words, memory):
+            words, memory = (t if batch_first else t.transpose(0, 1) for t in (words, memory))
+            out = self.decoder(words, memory)
+            return (out if batch_first else out.transpose(0, 1))[:, 0]
+
+    model = Reader().eval().double()
+    words, memory = tokens(2, 4), tokens(2)
+    a = maps(model, (words, memory), LABEL)
+    w, m = torch.eye(4, dtype=torch.float64), torch.zeros(4, TOKENS, dtype=torch.float64)
+    for self_map, cross in ((a[0], a[1]), (a[2], a[3])):
+        w, m = w + self_map @ w, m + self_map @ m
+        m = m + cross
+    e = heedmap.explain(model, (words, memory), logit(LABEL))
+    torch.testing.assert_close(e["words"], (w - torch.eye(4).double())[:, 0])
+    torch.testing.assert_close(e["memory"], m[:, 0])
+
+
+def test_deformable_sampling_is_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        grid = x.transpose(1, 2).unflatten(-1, (3, 3))
+        where = torch.tanh(s.head(x)[..., :2])[:, :, None]
+        return finish(s, x + F.grid_sample(grid, where, align_corners=False)[..., 0].transpose(1, 2), s.b)
+
+    refused(Tower(path), tokens(), WiringError, "wiring=")
+
+
+# -- modes -------------------------------------------------------------------------------------------------------------
+
+
+def test_dropout_in_training_is_refused():
+    model = nn.TransformerEncoder(nn.TransformerEncoderLayer(CHANNELS, 2, 16, 0.1, batch_first=True), 1).train()
+    refused(model, torch.randn(2, TOKENS, CHANNELS), NotEvalError, "eval", lambda o: o[:, 0, 0])
+
+
+@wrong("num_batches_tracked is counted up before batch_norm is met")
+def test_batch_statistics_in_training_are_refused_and_stay():
+    model = Tower(lambda s, x: s.head(s.norm((x + s.a(x))[:, 0])))
+    model.norm = nn.BatchNorm1d(CHANNELS).double()
+    model.train()
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    refused(model, tokens(), NotEvalError, "eval")
+    assert all(torch.equal(before[name], buffer) for name, buffer in model.named_buffers())
+
+
+@pytest.mark.parametrize(
+    "reentrant", marked([True, False], {True: "torch's own RuntimeError, or no word of checkpoints"})
+)
+@pytest.mark.parametrize("which", [(1,), (0, 1, 2)])
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_gradient_checkpointing_is_refused(reentrant, which):
+    def path(s, x):
+        for i, attend in enumerate((s.a, s.b, s.c)):
+            x = x + (checkpoint(attend, x, use_reentrant=reentrant) if i in which else attend(x))
+        return s.head(x[:, 0])
+
+    refused(Tower(path), tokens(), UnsupportedError, "checkpoint")
+
+
+def test_a_compiled_model_is_explained_as_it_is():
+    model, x = Tower(plain), tokens()
+    true = flowed(maps(model, (x,), LABEL))
+    right(torch.compile(model, backend="eager"), x, true)
+
+
+@wrong("trust is kept by shapes only; the weights may have changed")
+def test_a_branch_that_opens_after_training_is_met():
+    """Trust in a wiring must not outlive the weights it was checked with."""
+    model, x = Tower(between(lambda s, x: x + s.convolve(x))), tokens()
+    nn.init.zeros_(model.conv.weight)
+    heedmap.explain(model, x, logit(LABEL))
+    nn.init.normal_(model.conv.weight)
+    refused(model, x, MixedTokensError, "wiring=")
+
+
+@wrong("trust is kept by shapes only; a flag may have changed")
+def test_a_branch_that_opens_by_a_flag_is_met():
+    model, x = Tower(between(lambda s, x: x.roll(int(s.rolled), 1) if s.rolled else x)), tokens()
+    model.rolled = False
+    heedmap.explain(model, x, logit(LABEL))
+    model.rolled = True
+    refused(model, x, WiringError, "wiring=")
+
+
+@wrong("torch's own RuntimeError: leaves made inside the model are detached")
+def test_a_gradient_taken_inside_the_model():
+    def path(s, x):
+        x = x + s.a(x)
+        leaf = x.detach().requires_grad_()
+        (force,) = torch.autograd.grad((leaf**2).sum(), leaf)
+        return s.head((x + force)[:, 0])
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
+@wrong("what comes out of vmap has no label, and a missing label is ignored")
+def test_attention_inside_vmap_after_the_last_call_is_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head((x + torch.vmap(lambda t: (t @ t.T).softmax(-1) @ t)(x))[:, 0])
+
+    refused(Tower(path), tokens(), HeedmapError, "expected|declare")
+
+
+def test_attention_taken_only_for_some_inputs():
+    model = Tower(lambda s, x: finish(s, x, s.a, s.b) if x.sum() > 0 else finish(s, x, s.a))
+    x = tokens().abs()
+    for inputs in (x, -x):
+        right(model, inputs, flowed(maps(model, (inputs,), LABEL)))
