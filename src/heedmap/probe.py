@@ -55,7 +55,8 @@ def check_calls(
     generator = torch.Generator(tensors[0].device).manual_seed(0)
     plain = [torch.randn(t.shape, generator=generator, device=generator.device).to(t) for t in tensors]
     base = pull(tensors, plain)
-    fits: dict[str, list[bool]] = {stream: [] for stream in wiring.layouts}
+    roots = {claim.stream for claim, _ in claims if claim.after is None}
+    fits: dict[str, list[bool]] = {stream: [] for stream in roots}
     for shared in (False, True):
         codes = _Codes(wiring, generator, shared)
         coded = [
@@ -71,9 +72,11 @@ def check_calls(
                 after = ", ".join(readers) or "what follows"
                 raise _mixed(f"between call {index} ({call.module}) and {after}", call.state.stream)
         for stream, (first, second, batch) in _stems(wiring, base, found, claims):
-            fits[stream].append(_check_stem(stream, first, second, codes.of(State(stream), batch), shared))
+            fits.setdefault(stream, []).append(
+                _check_stem(stream, first, second, codes.of(State(stream), batch), shared)
+            )
     for stream, fit in fits.items():
-        if fit and not any(fit):
+        if not any(fit):
             raise _mixed("before its first call", stream)
 
 
@@ -164,13 +167,13 @@ def _check_stem(stream: str, first: Tensor, second: Tensor, code: Tensor, shared
     fit = any(_agree(first, second, way) for _, way in ways)
     if not fit and any(strict for strict, _ in ways):
         raise _mixed("before or around its first call", stream)
-    return fit or (not shared and not ways)
+    return fit
 
 
 def _mixed(where: str, stream: str) -> MixedTokensError:
     return MixedTokensError(
         f"Tokens of {stream!r} are moved or mixed {where}: a convolution, a roll, pooling, windows, or attention in a "
-        "form heedmap does not know. It expected work token by token. Declare where the walk may end: "
+        "form no seam knows. heedmap expected work token by token. Declare where the walk may end: "
         'wiring={call: {"reading": "new stream", "read": "new stream"}}.'
     )
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from heedmap.errors import InputError, MixedTokensError, ReadoutError, WiringError
 from heedmap.records import Base, Call, Mark, Name, Origin, State, Wiring
 
-Declaration = Mapping[int | str, Mapping[str, str]]
+Declaration = Mapping[Any, Mapping[str, str]]  # keys: the number of a call, or the path of its module
 
 
 class Seen(Protocol):
@@ -44,6 +44,7 @@ class _Stream:
     tokens: int
     names: int
     bases: int
+    declared: bool = False
 
 
 def infer(
@@ -54,7 +55,7 @@ def infer(
     declared: Declaration | None = None,
 ) -> Wiring:
     """The wiring of the calls that were met."""
-    return _Inference(calls, names, bases, marks, dict(declared or {})).run()
+    return _Inference(calls, names, bases, marks, {} if declared is None else declared).run()
 
 
 class _Inference:
@@ -64,7 +65,7 @@ class _Inference:
         names: Sequence[Name],
         bases: Sequence[Base],
         marks: Sequence[Mark],
-        declared: dict[Any, Mapping[str, str]],
+        declared: Declaration,
     ) -> None:
         self.seen = calls
         self.names = names
@@ -81,7 +82,8 @@ class _Inference:
         for seen in self.seen:
             self.calls.append(self._call(seen))
         tokens = {stream.name: stream.tokens for stream in self.streams}
-        return Wiring(tuple(self.calls), tokens, {stream.name: stream.bases for stream in self.streams})
+        layouts = {stream.name: stream.bases for stream in self.streams if not stream.declared}
+        return Wiring(tuple(self.calls), tokens, layouts)
 
     def _call(self, seen: Seen) -> Call:
         told = {**self.declared.get(seen.module, {}), **self.declared.get(seen.index, {})}
@@ -113,17 +115,23 @@ class _Inference:
         )
 
     def _told(self, text: str, tokens: int, origin: Origin | None) -> State:
-        """A declared state, which stands for all that its tokens come from; an unknown stream begins here."""
+        """A declared state: an unknown stream begins here, and stands for all that its tokens come from.
+
+        A known stream without a number is meant as its last call left it.
+        """
         stream, _, number = text.rpartition("@")
         if not stream or not number.isdigit():
             stream, number = text, ""
         if all(known.name != stream for known in self.streams):
-            self.streams.append(_Stream(stream, tokens, 0, 0))
+            self.streams.append(_Stream(stream, tokens, 0, 0, declared=True))
         known = next(known for known in self.streams if known.name == stream)
         if origin is not None:
             known.names |= origin.names
             known.bases |= self._content(origin)
-        return State(stream, int(number) if number else None)
+        written = [call.index for call in self.calls if call.reading.stream == stream]
+        if number and int(number) not in written:
+            raise InputError(f"wiring= names {text!r}, but {stream!r} was so far written by calls {written}.")
+        return State(stream, int(number) if number else written[-1] if written else None)
 
     def _read(self, seen: Seen, k: Origin | None, v: Origin | None, tokens: int) -> State:
         """The state that values come from; constant values stand for the tokens of their keys."""
@@ -275,7 +283,7 @@ def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> No
         return
     tokens = wiring.tokens[end.state.stream]
     if end.index in met:
-        refused = mark.kind in ("splice", "unseen", "product")
+        refused = mark.kind in ("splice", "unseen", "product") or (mark.kind == "move" and not mark.tokenwise)
         refused |= mark.kind == "weighing" and bool({tokens, tokens - 1} & set(mark.sizes) - {0, 1})
         refused &= not mark.after_model or mark.kind == "splice"
     else:
@@ -313,10 +321,17 @@ def _declare(seen: Seen) -> str:
     return f'declare it: wiring={{{seen.index}: {{"reading": "stream", "read": "stream"}}}}.'
 
 
-def _check_declared(calls: Sequence[Seen], declared: Mapping[Any, Mapping[str, str]]) -> None:
+def _check_declared(calls: Sequence[Seen], declared: Any) -> None:
+    form = 'wiring={call number or module path: {"reading": "stream", "read": "stream@call"}}'
+    if not isinstance(declared, Mapping):
+        raise InputError(f"wiring= is a {type(declared).__name__}. heedmap expected {form}.")
     known = {call.index for call in calls} | {call.module for call in calls}
     for key, told in declared.items():
         if key not in known:
-            raise InputError(f"wiring= declares {key!r}, which is neither a call's number nor its module path.")
-        if not set(told) <= {"reading", "read"}:
-            raise InputError(f"wiring={{{key!r}: ...}} has {sorted(told)}; heedmap expected 'reading' and 'read'.")
+            raise InputError(
+                f"wiring= declares {key!r}, which is neither a call's number nor its module path. heedmap expected "
+                f"{form}; print heedmap.wiring(model, inputs) to see the calls."
+            )
+        fits = isinstance(told, Mapping) and set(told) <= {"reading", "read"}
+        if not fits or not all(isinstance(text, str) and text for text in told.values()):
+            raise InputError(f"wiring={{{key!r}: {told!r}}} is not of the form heedmap expected: {form}.")

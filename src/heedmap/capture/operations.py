@@ -23,7 +23,7 @@ TOKENWISE = frozenset(
     linear layer_norm rms_norm group_norm batch_norm dropout feature_dropout alpha_dropout normalize
     view view_as reshape reshape_as transpose permute movedim moveaxis swapaxes t flatten unflatten unsqueeze squeeze
     expand expand_as broadcast_to contiguous clone detach to type type_as float double half bfloat16 cuda cpu repeat
-    chunk split tensor_split unbind select narrow __getitem__ __get__ requires_grad_
+    chunk split tensor_split unbind select narrow __getitem__ __get__ requires_grad
     matmul __matmul__ __rmatmul__ bmm baddbmm einsum addmm mm
     __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__
     __pow__ __neg__
@@ -79,6 +79,10 @@ def in_place(name: str) -> bool:
     return name.endswith("_") and name != "requires_grad_"
 
 
+# these leave tokens where they are as long as they reduce the last axis
+REDUCES = frozenset("mean sum var std norm amax amin max min prod logsumexp softmax log_softmax argmax cumsum".split())
+
+
 def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> bool:
     """Whether an operation leaves every token where it is, as far as its name and arguments tell."""
     if name in ("cat", "concat", "concatenate"):
@@ -89,6 +93,12 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
     if name == "__getitem__":
         index = args[1] if isinstance(args[1], tuple) else (args[1],)
         return not any(isinstance(part, (Tensor, list)) for part in index)
+    if name in REDUCES:
+        axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if isinstance(axis, Tensor) or kwargs.get("other") is not None:
+            return True  # the lesser or greater of two
+        axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+        return all(each in (-1, operands[0].ndim - 1) for each in axes)
     return (name if name.startswith("__") else name.rstrip("_")) in TOKENWISE
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
+from torch.utils import checkpoint
 
 from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
@@ -21,6 +23,8 @@ from heedmap.errors import HeedmapError, NotEvalError, UnsupportedError
 from heedmap.records import Base, Mark, Name, Origin
 
 UNSEEN = Origin()
+ENTRY = str(Path(__file__).with_name("recording.py"))  # where the caller's own frames begin
+RANDOM = frozenset("rand randn randint rand_like randn_like bernoulli bernoulli_ multinomial uniform_ normal_".split())
 
 
 class Recorder(TorchFunctionMode):
@@ -30,6 +34,7 @@ class Recorder(TorchFunctionMode):
         self.sizes: dict[str, tuple[int, ...]] = {}  # the shape of each input
         self.digest = 0  # of all operations met, in order
         self._stems = stems
+        self._training = any(module.training for module in model.modules())
         self._touched: dict[int, tuple[StorageWeakRef, Origin]] = {}
         self._softmaxes = 0  # the bits of marks that are softmaxes
         self.calls: list[Attention] = []
@@ -98,6 +103,8 @@ class Recorder(TorchFunctionMode):
             bound = _bound(func, args, kwargs)
             if bound.get("training", bound.get("train")) and (name == "batch_norm" or bound.get("p", 0.5) > 0):
                 raise _not_eval(self._where(), f"{name} is active")
+        elif name in RANDOM and self._training:
+            raise _not_eval(self._where(), f"{name} draws random numbers")
         elif ops.in_place(name) and args and id(args[0]) in self._buffers:
             raise _not_eval(self._where(), f"{name} changes the model's own buffer {self._parameters[id(args[0])]!r}")
         elif "attention" in name or "attn" in name:
@@ -172,8 +179,11 @@ class Recorder(TorchFunctionMode):
             origin = self._softmax(args, kwargs, operands[0], results[0], origin)
         elif origin is not None and not ops.keeps_tokens(name, args, kwargs, operands):
             if origin.calls and results[0].is_floating_point():
-                origin |= self._mark("move", name, origin)
-            elif origin.names:
+                tokens = self.calls[origin.calls.bit_length() - 1].counts[0]
+                origin |= self._mark(
+                    "move", name, origin, tokenwise=results[0].ndim < 3 or tokens not in results[0].shape
+                )
+            elif origin.names and not origin.calls:
                 origin = origin._replace(bases=0) | self._base(name, origin)
                 if self._stems and not changed and isinstance(result, Tensor):
                     result = self._tap_base(result)
@@ -243,7 +253,7 @@ class Recorder(TorchFunctionMode):
     def _where(self) -> str:
         """The path of the innermost module of the model that is running, read off the stack: nothing is hooked."""
         frame = sys._getframe(1)
-        while frame is not None:
+        while frame is not None and frame.f_code.co_filename != ENTRY:
             owner = frame.f_locals.get("self")
             if isinstance(owner, nn.Module) and id(owner) in self._modules:
                 return self._modules[id(owner)] or type(owner).__name__
@@ -371,7 +381,8 @@ class Recorder(TorchFunctionMode):
 
     def _refuse_checkpoint(self) -> None:
         hooks = torch._C._autograd._top_saved_tensors_default_hooks(False)  # type: ignore[attr-defined]
-        if hooks is not None and "checkpoint" in getattr(hooks[0], "__module__", ""):
+        kept = hooks is not None and "checkpoint" in getattr(hooks[0], "__module__", "")
+        if kept or (not torch.is_grad_enabled() and _called_from(checkpoint.__file__)):
             raise UnsupportedError(
                 f"{self._where()} runs under gradient checkpointing, which forgets what the explanation reads. "
                 "Switch it off: model.gradient_checkpointing_disable()."
@@ -397,6 +408,15 @@ def _has_tokens(tensor: Tensor, count: int) -> bool:
     if tensor.ndim == 2:
         return tensor.shape[0] % count == 0
     return count in tensor.shape[:-1]
+
+
+def _called_from(file: str) -> bool:
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename != ENTRY:
+        if frame.f_code.co_filename == file:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _plain(value: Any) -> bool:

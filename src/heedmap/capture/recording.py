@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ Step = Callable[[int, Heads, Tensor, Wanted | None], tuple[bool, Gradients | Non
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
 _locks_guard = threading.Lock()
+_stances: list[None] = []  # one for every thread that runs a model eagerly
+_stance: list[Any] = []
 
 
 class Recording:
@@ -152,8 +155,27 @@ def graph_on() -> Iterator[None]:
         yield
 
 
-def _eagerly(compiled: bool) -> contextlib.AbstractContextManager[Any]:
-    return torch.compiler.set_stance("force_eager") if compiled else contextlib.nullcontext()
+@contextlib.contextmanager
+def _eagerly(compiled: bool) -> Iterator[None]:
+    """Compiled code runs as it was written: inside a graph of its own nothing can be seen.
+
+    torch keeps one stance for the whole process, so the first thread to come sets it and the last to go restores it.
+    """
+    if not compiled and "torch._dynamo" not in sys.modules:
+        yield
+        return
+    with _locks_guard:
+        _stances.append(None)
+        if len(_stances) == 1:
+            _stance[:] = [torch.compiler.set_stance("force_eager")]
+            _stance[0].__enter__()
+    try:
+        yield
+    finally:
+        with _locks_guard:
+            _stances.pop()
+            if not _stances:
+                _stance.pop().__exit__(None, None, None)
 
 
 def _lock(model: nn.Module) -> threading.RLock:

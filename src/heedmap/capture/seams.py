@@ -83,14 +83,15 @@ def scores(plan: Einsum | None, left: Tensor, right: Tensor) -> tuple[Tensor, Te
     """The operands of a product as (..., query, channel) and (..., key, channel), if its result can be scores."""
     if plan is None:
         return (left, right.transpose(-2, -1)) if left.ndim >= 2 and right.ndim >= 2 else None
-    q, k = plan.output[-2:] if len(plan.output) >= 2 else ("", "")
+    asking = [letter for letter in plan.output if letter in plan.left and letter not in plan.right]
+    asked = [letter for letter in plan.output if letter in plan.right and letter not in plan.left]
     channels = [letter for letter in plan.left if letter in plan.right and letter not in plan.output]
-    if len(channels) != 1 or q not in plan.left or k not in plan.right or q in plan.right or k in plan.left:
+    if not (len(asking) == len(asked) == len(channels) == 1) or plan.output[-1] != asked[0]:
         return None
-    lead = plan.output[:-2]
+    lead = [letter for letter in plan.output if letter not in (*asking, *asked)]
     return (
-        _arrange(left, plan.left, [letter for letter in lead if letter in plan.left] + [q, channels[0]]),
-        _arrange(right, plan.right, [letter for letter in lead if letter in plan.right] + [k, channels[0]]),
+        _arrange(left, plan.left, [*(letter for letter in lead if letter in plan.left), *asking, *channels]),
+        _arrange(right, plan.right, [*(letter for letter in lead if letter in plan.right), *asked, *channels]),
     )
 
 

@@ -41,10 +41,10 @@ def heed(
             value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
             origin = connected(value, seen)
             sizes = batches(recording, wired, len(value))
-            starts = start_states(readout, origin, wired, recording.marks)
             logits = logits_behind(target, recording.output, context)
             shape = None if logits is None else type(target).__name__
             check(model, recording, wired, sizes, shape, value, logits, origin, verify)
+            starts = start_states(readout, origin, wired, recording.marks)
             walk = Walk(wired, correct, starts, noised(noise, correction, wired))
             recording.backward(value, sizes, walk.step, keep=left < 0)
             flow, start = walk.finish()
