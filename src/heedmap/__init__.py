@@ -2,6 +2,7 @@
 
 from heedmap import errors
 from heedmap.api import explain, explain_each, open, wiring
+from heedmap.estimate import estimate
 from heedmap.methods import METHODS
 from heedmap.records import Explanation, Readout, Wiring
 from heedmap.targets import logit
@@ -14,6 +15,7 @@ __all__ = [
     "Readout",
     "Wiring",
     "errors",
+    "estimate",
     "explain",
     "explain_each",
     "logit",

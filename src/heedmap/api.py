@@ -59,22 +59,23 @@ def explain_each(
     verify: str | bool = "once",
 ) -> list[Explanation]:
     """Many targets of one input, with one forward pass for all."""
-    if not isinstance(model, nn.Module):
-        raise InputError(f"The model is a {type(model).__name__}. heedmap expected a torch.nn.Module.")
+    _check_module(model)
     if isinstance(targets, str) or not isinstance(targets, Sequence):
         raise InputError(f"targets is {targets!r}. heedmap expected a list; for one target call explain.")
+    _, chosen, options = method_named(method)
     if not targets:
         return []
-    _, chosen, options = method_named(method)
     told = options.get("correction")
     if correction is not None and told not in (None, correction):
         raise InputError(f"method={method!r} says {told}, correction={correction!r} says another: give one of them.")
-    options = {"noise": noise, **options, "correction": correction or told or "complete"}
+    options["correction"] = correction or told or "complete"
+    options["noise"] = options.get("noise") if noise is None else noise
     return chosen.run(model, inputs, targets, wiring=wiring, readout=readout, verify=verify, **options)
 
 
 def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) -> Wiring:
     """Which stream reads which in every attention call of a model; print it for a table."""
+    _check_module(model)
     with record(model, inputs) as recording:
         return infer(recording.calls, recording.names, recording.bases, recording.marks, wiring)
 
@@ -82,3 +83,8 @@ def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) 
 def open(path: str | Path) -> Explanation:
     """The explanation that `e.save("x.heed")` wrote."""
     return load(path)
+
+
+def _check_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f"The model is a {type(model).__name__}. heedmap expected a torch.nn.Module.")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.capture import Recording, record
+from heedmap.capture import Recording, check_parameters, record
 from heedmap.errors import DisconnectedError, InputError
 from heedmap.probe import check_calls, check_tail, own_examples
 from heedmap.records import Mark, Origin, Readout, State, Wiring
@@ -25,6 +25,7 @@ def recorded(
     """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs."""
     if verify not in ("once", "always", True, False):
         raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
+    check_parameters(model)
     known = _trusted.setdefault(model, set()) if verify == "once" else set()
     return _recorded(model, inputs, declared, known, verify is not False)
 
@@ -81,10 +82,18 @@ def start_states(
     """Where the walk starts: the states the target reads, or the ones declared."""
     if readout is None:
         return {wiring.calls[index].state: None for index in ends(origin, wiring, marks)}
-    declared = [readout] if isinstance(readout, Readout) else list(readout)
-    return {
-        wiring.state(item.stream if item.after is None else f"{item.stream}@{item.after}"): item for item in declared
-    }
+    declared = [readout] if isinstance(readout, Readout) else readout
+    if not isinstance(declared, (list, tuple)) or not declared or not all(isinstance(x, Readout) for x in declared):
+        raise InputError(
+            f"readout is {readout!r}. heedmap expected heedmap.Readout(stream, after=None, rows=0), or a list of them."
+        )
+    states: dict[State, Readout | None] = {}
+    for item in declared:
+        state = wiring.state(item.stream if item.after is None else f"{item.stream}@{item.after}")
+        if state in states:
+            raise InputError(f"readout names {state} twice. heedmap expected one Readout for a state; join their rows.")
+        states[state] = item
+    return states
 
 
 def connected(value: Tensor, origin: Origin | None) -> Origin:
@@ -111,11 +120,13 @@ def check(
     value: Tensor,
     logits: Tensor | None,
     origin: Origin,
+    declared: bool,
     verify: str | bool,
 ) -> None:
     """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
 
-    `target` names what the target's own shape hangs on; None for a callable, which is probed every time.
+    `target` names what the target's own shape hangs on; None for a callable, which is probed every time. Where the
+    walk starts at declared rows, what else the target reads is no matter.
     """
     if verify is False:
         return
@@ -126,7 +137,7 @@ def check(
         movers = sum(1 << bit for bit, mark in enumerate(recording.marks) if mark.kind != "join")
         check_calls(wiring, recording.calls, sizes, last, recording.pull, movers)
         trusted |= {sign, (sign, tuple(last))}
-    if target is None or (sign, tuple(last), target) not in trusted:
+    if not declared and (target is None or (sign, tuple(last), target) not in trusted):
         check_tail(value, wiring, recording.calls, sizes, last, recording.pull)
         trusted.add((sign, tuple(last), target))
     if len(value) == 1 or (logits is not None and (sign, tuple(last), "examples") in trusted):

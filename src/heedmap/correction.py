@@ -21,6 +21,6 @@ CORRECTIONS: Mapping[str, Correction] = {
 
 
 def correction(name: str) -> Correction:
-    if name not in CORRECTIONS:
+    if not isinstance(name, str) or name not in CORRECTIONS:
         raise InputError(f"No correction is called {name!r}. Choose one of {', '.join(CORRECTIONS)}.")
     return CORRECTIONS[name]

@@ -55,7 +55,7 @@ def check_calls(
     generator = torch.Generator(tensors[0].device).manual_seed(0)
     plain = [torch.randn(t.shape, generator=generator, device=generator.device).to(t) for t in tensors]
     base = pull(tensors, plain)
-    roots = {claim.stream for claim, _ in claims if claim.after is None}
+    roots = {claim.stream for claim, _ in claims if claim.after is None and claim.stream in wiring.layouts}
     fits: dict[str, list[bool]] = {stream: [] for stream in roots}
     for shared in (False, True):
         codes = _Codes(wiring, generator, shared)
@@ -180,7 +180,8 @@ def _mixed(where: str, stream: str) -> MixedTokensError:
 
 def _agree(first: Tensor, second: Tensor, code: Tensor) -> bool:
     """Whether every row of the second gradient is the first's times its code, up to rounding."""
-    tolerance = 1e-4 if first.dtype in (torch.float32, torch.float64) else 3e-2
+    rough = first.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(first.device.type)
+    tolerance = 3e-2 if rough else 1e-4
     expected = first * code.to(first)
     axes = [axis for axis, size in enumerate(code.shape) if size == 1] or [-1]
     size, error = (part.abs().amax(axes, keepdim=True) for part in (expected, expected - second))

@@ -115,7 +115,7 @@ class Call:
     heads: int
     kind: str  # the paper's type: A one source, B two sources, C one stream that is already fused
     queries_from: Origin = field(default=Origin(), compare=False)  # what its queries were computed from
-    declared: frozenset[str] = frozenset()  # which of its ends, "reading" or "read", were declared
+    declared: frozenset[str] = field(default=frozenset(), compare=False)  # "reading", "read"
 
     @property
     def state(self) -> State:

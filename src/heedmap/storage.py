@@ -59,12 +59,18 @@ def load(path: str | Path) -> Explanation:
         raise FileFormatError(f"{path.name!r} is not a .heed file ({error}).") from error
     if metadata.get("format") != FORMAT:
         raise FileFormatError(f"{path.name!r} is a safetensors file, but not an explanation that heedmap saved.")
-    if int(metadata["version"]) > VERSION:
-        raise FileFormatError(
-            f"{path.name!r} has format version {metadata['version']}; this heedmap reads up to {VERSION}. "
-            "Upgrade heedmap."
-        )
-    header = json.loads(metadata["explanation"])
+    try:
+        if int(metadata["version"]) > VERSION:
+            raise FileFormatError(
+                f"{path.name!r} has format version {metadata['version']}; this heedmap reads up to {VERSION}. "
+                "Upgrade heedmap."
+            )
+        return _explanation(json.loads(metadata["explanation"]), tensors)
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path.name!r} is damaged ({error!r}). Save the explanation again.") from error
+
+
+def _explanation(header: dict[str, Any], tensors: dict[str, Any]) -> Explanation:
     streams = header["streams"]
     predicted = header["predicted"]
     return Explanation(

@@ -194,10 +194,16 @@ class _Inference:
 
     def _refuse_marks(self, seen: Seen, what: str, origin: Origin, tokens: int) -> None:
         """Refuse what the probe between calls cannot tell: splices of two depths, and mixing before any call."""
+        held = 0  # what lies behind a declared state is its declarer's affair
+        for call in self.calls:
+            if call.declared and origin.calls >> call.index & 1:
+                held |= call.queries_from.marks
         for bit, mark in enumerate(self.marks):
             if not origin.marks >> bit & 1:
                 continue
             early = not mark.upstream.calls
+            if held >> bit & 1:
+                continue
             if mark.kind in ("splice", "unseen") or (early and (mark.kind == "product" or tokens in mark.sizes)):
                 raise MixedTokensError(
                     f"The {what} of call {seen.index} ({seen.module}) pass through a {mark.operation} in {mark.module} "

@@ -165,12 +165,14 @@ def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:
 def _declared_rows(readout: Readout, tokens: int) -> list[int]:
     if readout.rows == "all":
         return list(range(tokens))
-    if isinstance(readout.rows, str):
+    rows = [readout.rows] if isinstance(readout.rows, int) else readout.rows
+    if not isinstance(rows, (list, tuple)) or not rows or not all(isinstance(row, int) for row in rows):
         raise InputError(f"readout rows are {readout.rows!r}. heedmap expected an index, a list of them, or 'all'.")
-    rows = [readout.rows] if isinstance(readout.rows, int) else list(readout.rows)
     for row in rows:
         if not -tokens <= row < tokens:
             raise InputError(f"readout names row {row} of {readout.stream!r}, which has {tokens} tokens.")
+    if len({row % tokens for row in rows}) < len(rows):
+        raise InputError(f"readout rows {readout.rows!r} name a row twice. heedmap expected each row once.")
     return [row % tokens for row in rows]
 
 

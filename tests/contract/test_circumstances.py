@@ -178,7 +178,6 @@ def test_dropout_that_is_active_in_eval_mode_is_refused():
         heedmap.explain(AlwaysDrops().eval(), inputs_of("hand-one-head", 2))
 
 
-@pytest.mark.xfail(strict=True, reason="layers dropped at random by stochastic depth in training mode are not noticed")
 def test_stochastic_depth_in_training_mode_is_refused():
     import transformers as hf
     from builders import image_config, settle
@@ -189,7 +188,6 @@ def test_stochastic_depth_in_training_mode_is_refused():
         heedmap.explain(model, inputs_of("vit", 2), logit(3))
 
 
-@pytest.mark.xfail(strict=True, reason="torch's own RuntimeError: inference tensors cannot be saved for backward")
 def test_a_model_made_in_inference_mode_works_or_is_refused():
     with torch.inference_mode():
         model = shared("vit").__class__(shared("vit").config).eval()
@@ -276,7 +274,6 @@ class CompiledInside(nn.Module):
 
 @pytest.mark.usefixtures("dynamo")
 @pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace")
-@pytest.mark.xfail(strict=True, reason="a compiled function inside forward is not found: refused as mixed tokens")
 def test_a_compiled_function_inside_a_module_works_or_is_named():
     expected = explain(shared("hand-one-head"), "hand-one-head")
     met = works_or_is_refused(lambda: explain(CompiledInside().eval(), "hand-one-head"))
@@ -284,7 +281,6 @@ def test_a_compiled_function_inside_a_module_works_or_is_named():
 
 
 @pytest.mark.usefixtures("dynamo")
-@pytest.mark.xfail(strict=True, reason="torch.compiler.set_stance is of the whole process: it is left on force_eager")
 def test_two_threads_that_explain_compiled_modules_leave_the_compiler_on():
     import torch._dynamo.eval_frame as eval_frame
 
@@ -356,7 +352,6 @@ def test_a_transformers_model_that_checkpoints_is_refused():
 
 
 @pytest.mark.parametrize("target", [None, 20 * logit(3)], ids=["predicted", "logit"])
-@pytest.mark.xfail(strict=True, reason="torch's own NotImplementedError: no message that says what to do")
 def test_a_model_on_the_meta_device_is_refused(target):
     model = fresh("vit").to("meta")
     inputs = {"pixel_values": torch.empty(2, 3, 12, 12, device="meta")}

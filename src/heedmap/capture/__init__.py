@@ -5,6 +5,7 @@ and `backward`, which delivers the gradient of each call's output, last call fir
 """
 
 from heedmap.capture.attention import Attention
+from heedmap.capture.names import check_parameters
 from heedmap.capture.recording import Recording, record
 
-__all__ = ["Attention", "Recording", "record"]
+__all__ = ["Attention", "Recording", "check_parameters", "record"]

@@ -82,15 +82,6 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
         "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
         for module in inner.modules()
     )
-    given = {"on the meta device": "is_meta", "built under inference_mode": "is_inference"}
-    for what, asked in given.items():
-        for name, parameter in inner.named_parameters():
-            found = getattr(parameter, asked)
-            if found() if callable(found) else found:
-                raise UnsupportedError(
-                    f"Parameter {name!r} is {what}: no gradient can be computed through it. heedmap expected ordinary "
-                    "parameters; load the model's weights outside of that context."
-                )
     scripted = [name for name, module in inner.named_modules() if isinstance(module, torch.jit.ScriptModule)]
     if scripted:
         raise UnsupportedError(
@@ -98,3 +89,15 @@ def unwrapped(model: nn.Module) -> tuple[nn.Module, bool]:
             "Explain the model it was scripted from."
         )
     return inner, compiled
+
+
+def check_parameters(model: nn.Module) -> None:
+    """Refuse parameters through which no gradient can be computed."""
+    given = {"on the meta device": lambda p: p.is_meta, "built under inference_mode": lambda p: p.is_inference()}
+    for name, parameter in model.named_parameters():
+        for what, met in given.items():
+            if met(parameter):
+                raise UnsupportedError(
+                    f"Parameter {name!r} is {what}: no gradient can be computed through it. heedmap expected ordinary "
+                    "parameters; load the model's weights outside of that context."
+                )

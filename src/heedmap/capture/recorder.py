@@ -61,7 +61,8 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = ops.name_of(func)
-        self.digest = hash((self.digest, name))
+        if not self.after_model:
+            self.digest = hash((self.digest, name))
         if func is ops.SDPA:
             return self._sdpa(*args, **kwargs)
         if func is ops.MHA:
@@ -185,7 +186,8 @@ class Recorder(TorchFunctionMode):
                 )
             elif origin.names and not origin.calls:
                 origin = origin._replace(bases=0) | self._base(name, origin)
-                if self._stems and not changed and isinstance(result, Tensor):
+                grown = name == "embedding" or results[0].requires_grad  # else no gradient could ever lead there
+                if self._stems and grown and not changed and isinstance(result, Tensor):
                     result = self._tap_base(result)
                     results = [result]
         if name in ops.KEEPS_SCORES:
@@ -283,6 +285,8 @@ class Recorder(TorchFunctionMode):
     ) -> Tensor:
         if dropout_p > 0:
             raise _not_eval(self._where(), f"attention drops out {dropout_p:g} of its weights")
+        if attn_mask is not None and attn_mask.requires_grad and not (self.origin(attn_mask) or UNSEEN).calls:
+            attn_mask = attn_mask.detach()  # a position's bias: another kernel would run for its gradient
         options = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
         if _blocks_pay(query, key, value, attn_mask):
             output, tapped = None, Attend.apply(query, key, value, self.anchor, self.valve, len(self.calls), options)

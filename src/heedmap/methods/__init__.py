@@ -30,6 +30,8 @@ METHODS: Mapping[str, Method] = {
 
 def method(text: str) -> tuple[str, Method, dict[str, object]]:
     """The method that a string such as "heed:positive+noise" names, and the options it stands for."""
+    if not isinstance(text, str):
+        raise InputError(f"method is {text!r}. heedmap expected a name; the methods are {', '.join(METHODS)}.")
     name, _, variant = text.partition(":")
     if name not in METHODS:
         raise InputError(f"No method is called {name!r}. The methods are {', '.join(METHODS)}.")

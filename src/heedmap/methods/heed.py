@@ -43,9 +43,10 @@ def heed(
             sizes = batches(recording, wired, len(value))
             logits = logits_behind(target, recording.output, context)
             shape = None if logits is None else type(target).__name__
-            check(model, recording, wired, sizes, shape, value, logits, origin, verify)
+            check(model, recording, wired, sizes, shape, value, logits, origin, readout is not None, verify)
             starts = start_states(readout, origin, wired, recording.marks)
-            walk = Walk(wired, correct, starts, noised(noise, correction, wired))
+            link = noised(noise, correction, wired)
+            walk = Walk(wired, correct, starts, link)
             recording.backward(value, sizes, walk.step, keep=left < 0)
             flow, start = walk.finish()
             explanations.append(
@@ -58,6 +59,7 @@ def heed(
                     starts=start,
                     wiring=wired,
                     readout=tuple(walk.readout),
+                    metadata={} if link is None else {"noise": str(link)},
                     predicted=names_of(predicted(given, recording.output, context), context),
                 )
             )
