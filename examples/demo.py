@@ -5,19 +5,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
-from transformers import ViTConfig, ViTForImageClassification
 
 import heedmap
 from heedmap import logit
+from heedmap.installs import transformers
 
 PATCHES = 14  # a side of the grid
 STRONGEST = 5
-FOR, AGAINST, NEUTRAL = (217, 95, 2), (44, 123, 182), (245, 245, 245)
+FOR, AGAINST, NEUTRAL = (202, 0, 32), (5, 113, 176), (245, 245, 245)
 
 
 def tiny_vit() -> torch.nn.Module:
     torch.manual_seed(7)
-    config = ViTConfig(
+    hub = transformers()
+    config = hub.ViTConfig(
         image_size=16 * PATCHES,
         hidden_size=96,
         num_hidden_layers=4,
@@ -26,7 +27,7 @@ def tiny_vit() -> torch.nn.Module:
         num_labels=1000,
         initializer_range=0.1,
     )
-    return ViTForImageClassification(config).eval()
+    return hub.ViTForImageClassification(config).eval()
 
 
 def drawing() -> Tensor:

@@ -51,7 +51,9 @@ KEEPS_SCORES = KEEPS_WEIGHTS | frozenset(
     """.split()
 )
 # no data passes from their arguments to their result
-EMPTY = frozenset("zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full".split())
+DATALESS = frozenset(
+    "zeros_like ones_like full_like empty_like rand_like randn_like new_zeros new_ones new_full".split()
+)
 # arguments that weigh channels, never tokens: position -> name
 WEIGHTS = {
     "linear": ((1, "weight"), (2, "bias")),

@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import inspect
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
 
 from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
-from heedmap.capture.labels import Labels, tensors, union
-from heedmap.capture.names import AUXILIARY
+from heedmap.capture.labels import Labels, tensors
 from heedmap.capture.seams import Form, Product, Weighting, operands_of, parse_einsum, scores, weighted
-from heedmap.capture.tap import Attend, Tap, Valve
+from heedmap.capture.tap import Attend, Tap
+from heedmap.capture.tracker import EMPTY, ENTRY, Tracker
 from heedmap.errors import HeedmapError, NotEvalError, UnsupportedError
-from heedmap.records import Base, Mark, Name, Origin
+from heedmap.records import Origin
 
-UNSEEN = Origin()
-ENTRY = str(Path(__file__).with_name("recording.py"))  # where the caller's own frames begin
 RANDOM = frozenset("rand randn randint rand_like randn_like bernoulli bernoulli_ multinomial uniform_ normal_".split())
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(Tracker, TorchFunctionMode):
     def __init__(self, model: nn.Module, stems: bool) -> None:
-        super().__init__()
-        self.stems: dict[int, Any] = {}  # where the graph begins at a base, by the number of the base
-        self.sizes: dict[str, tuple[int, ...]] = {}  # the shape of each input
+        super().__init__(model, stems)
         self.digest = 0  # of all operations met, in order
-        self._stems = stems
-        self._training = any(module.training for module in model.modules())
-        self._touched: dict[int, tuple[StorageWeakRef, Origin]] = {}
-        self._softmaxes = 0  # the bits of marks that are softmaxes
-        self.calls: list[Attention] = []
-        self.names: list[Name] = []
-        self.bases: list[Base] = []
-        self.marks: list[Mark] = []
-        self.valve = Valve()
-        self.after_model = False
-        self.anchor = torch.zeros((), requires_grad=True)
-        self._origins = Labels()
         self._products = Labels()
         self._weights = Labels()
-        self._modules = {id(module): path for path, module in model.named_modules()}
-        self._parameters = {id(p): name for name, p in model.named_parameters()}
-        self._parameters |= {id(b): name for name, b in model.named_buffers()}
-        self._parameter_origins: dict[str, Origin] = {}
-        self._primary = 0  # the bits of names that are inputs with content of their own
-        self._buffers = {id(b) for b in model.buffers()}
-        self._tapped: dict[int, Tensor] = {}
+        self._training = any(module.training for module in model.modules())
+        self._buffers = {id(buffer) for buffer in model.buffers()}
         self._inside_mha = 0
 
     # -- the mode ----------------------------------------------------------------------------------------------------
@@ -67,37 +44,16 @@ class Recorder(TorchFunctionMode):
             return self._sdpa(*args, **kwargs)
         if func is ops.MHA:
             return self._mha(args, kwargs)
-        if name.startswith("__") and name in ("__get__", "__set__", "__len__"):
-            return self._label(func, name, args, kwargs, func(*args, **kwargs))
+        if name in ("__get__", "__set__", "__len__"):
+            result = func(*args, **kwargs)
+            if isinstance(result, Tensor) and id(args[0]) in self._parameters:
+                result = result.detach()  # as in weight.T
+            return self._label(func, name, args, kwargs, result)
         self._refuse_active(func, name, args, kwargs)
         if name in ops.PRODUCTS:
             return self._product(func, name, args, kwargs)
         result = func(*self._frozen(name, args), **self._frozen(name, kwargs))
         return self._label(func, name, args, kwargs, result)
-
-    def _frozen(self, name: str, value: Any) -> Any:
-        """The same arguments with parameters detached: they stay out of the graph, and are never touched."""
-        if isinstance(value, Tensor):
-            if not value.requires_grad or id(value) not in self._parameters:
-                return value
-            return self._detached(name, value)
-        if isinstance(value, (tuple, list)):
-            return type(value)([self._frozen(name, item) for item in value]) if _plain(value) else value
-        if isinstance(value, dict):
-            return {key: self._frozen(name, item) for key, item in value.items()}
-        return value
-
-    def _detached(self, name: str, parameter: Tensor) -> Tensor:
-        if not self._stems or name in ops.WEIGHTS or name == "embedding":
-            return parameter.detach()
-        if id(parameter) not in self._tapped:
-            origin = self.origin(parameter)
-            assert origin is not None
-            number = origin.bases.bit_length() - 1
-            tapped: Any = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
-            self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
-            self._tapped[id(parameter)] = tapped
-        return self._tapped[id(parameter)]
 
     def _refuse_active(self, func: Any, name: str, args: Any, kwargs: Any) -> None:
         if "dropout" in name or name == "batch_norm":
@@ -116,55 +72,6 @@ class Recorder(TorchFunctionMode):
 
     # -- labels ------------------------------------------------------------------------------------------------------
 
-    def enter(self, name: str, tensor: Tensor) -> Tensor:
-        """Take in a tensor of the model's inputs; the model is given what is returned."""
-        self.sizes.setdefault(name, tuple(tensor.shape))
-        kind = "auxiliary" if AUXILIARY.search(name) else "input"
-        bit = self._name(Name(name, kind))
-        if kind == "input":
-            self._primary |= bit
-        origin = Origin(names=bit)
-        if tensor.is_floating_point():
-            origin = origin | self._base(name, origin)
-            if self._stems:
-                tensor = self._tap_base(tensor)
-        self._origins.set(tensor, origin)
-        return tensor
-
-    def _tap_base(self, tensor: Tensor) -> Tensor:
-        """Let the graph begin where tokens were laid out last, so that the probe sees the first call."""
-        if not tensor.is_floating_point() or not torch.is_grad_enabled():
-            return tensor
-        number = len(self.bases) - 1
-        tapped: Any = Tap.apply(tensor, self.anchor, self.valve, -1 - number)
-        self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
-        return tapped
-
-    def _name(self, name: Name) -> int:
-        if name not in self.names:
-            self.names.append(name)
-        return 1 << self.names.index(name)
-
-    def _base(self, operation: str, origin: Origin) -> Origin:
-        self.bases.append(Base(operation, bool(origin.names & self._primary)))
-        return Origin(bases=1 << (len(self.bases) - 1))
-
-    def origin(self, tensor: Tensor) -> Origin | None:
-        known = self._origins.get(tensor)
-        if self._touched and (known is None or id(tensor) not in self._parameters):
-            reference, changed = self._touched.get(tensor.untyped_storage()._cdata, (None, None))
-            if reference is not None and changed is not None and not reference.expired():
-                known = changed if known is None else known | changed
-        if known is not None:
-            return known
-        name = self._parameters.get(id(tensor))
-        if name is None:
-            return None
-        if name not in self._parameter_origins:
-            origin = Origin(names=self._name(Name(name, "parameter")))
-            self._parameter_origins[name] = origin | self._base(name, origin)
-        return self._parameter_origins[name]
-
     def _label(self, func: Any, name: str, args: Any, kwargs: Any, result: Any) -> Any:
         results = list(tensors(result))
         changed = ops.in_place(name) or name == "__set__"
@@ -173,9 +80,9 @@ class Recorder(TorchFunctionMode):
         if not results:
             return result
         operands = [*tensors(_data(name, args)), *tensors(_data_keywords(name, kwargs))]
-        origin = UNSEEN if name in ops.EMPTY else self._join(name, args, kwargs, operands)
+        origin = EMPTY if name in ops.DATALESS else self._join(name, args, kwargs, operands)
         if origin is None and not operands:
-            origin = UNSEEN
+            origin = EMPTY
         if func in ops.SOFTMAX:
             origin = self._softmax(args, kwargs, operands[0], results[0], origin)
         elif origin is not None and not ops.keeps_tokens(name, args, kwargs, operands):
@@ -195,72 +102,10 @@ class Recorder(TorchFunctionMode):
         if origin is None:
             return result
         for item in results:
-            self._origins.set(item, UNSEEN if item.dtype == torch.bool else origin)
+            self._origins.set(item, EMPTY if item.dtype == torch.bool else origin)
         if changed:
             self._touch(results[0], origin)
         return result
-
-    def _touch(self, tensor: Tensor, origin: Origin) -> None:
-        """A tensor was changed in place: so was all that shares its memory."""
-        storage = tensor.untyped_storage()
-        _, before = self._touched.get(storage._cdata, (None, UNSEEN))
-        self._touched[storage._cdata] = StorageWeakRef(storage), before | origin
-
-    def _join(self, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> Origin | None:
-        """The union of the operands' origins, marked where depths meet or tokens may be weighed."""
-        known = [(tensor, self.origin(tensor)) for tensor in operands]
-        joined = union(origin for _, origin in known)
-        if joined is None or len(known) < 2:
-            return joined
-        floating = [(tensor, origin) for tensor, origin in known if tensor.is_floating_point()]
-        if any(origin is None and tensor.requires_grad for tensor, origin in floating):
-            joined |= self._mark("unseen", name, joined)
-        labelled = [(tensor, origin) for tensor, origin in floating if origin is not None]
-        if not joined.calls or len({origin for _, origin in labelled}) < 2:
-            return joined
-        depths = {(o.calls, o.names & self._primary) for _, o in labelled} - {(0, 0)}
-        if len(depths) < 2:
-            return self._weigh(name, joined, [origin for _, origin in labelled])
-        if name.strip("_") in ops.SPLICES and not ops.keeps_tokens(name, args, kwargs, operands):
-            joined |= self._mark("splice", name, joined)
-        deeper, a = max(labelled, key=lambda item: item[1].calls)
-        tokens = self.calls[a.calls.bit_length() - 1].counts[0]
-        for older, b in labelled:
-            if (b.calls, b.names & self._primary) in ((0, 0), (a.calls, a.names & self._primary)):
-                continue
-            tokenwise = _has_tokens(deeper, tokens) and _has_tokens(older, tokens)
-            if not tokenwise or _contains(a, b, self._primary):
-                joined |= self._mark("join", name, joined, older=b, tokenwise=tokenwise)
-        return self._weigh(name, joined, [origin for _, origin in labelled])
-
-    def _weigh(self, name: str, joined: Origin, origins: list[Origin]) -> Origin:
-        """Mark where the result of a softmax that met no seam multiplies what does not come from it."""
-        if name.strip("_") not in ops.MULTIPLIES:
-            return joined
-        for weights in origins:
-            for other in origins:
-                lone = weights.marks & self._softmaxes & ~other.marks
-                if lone and weights.calls & other.calls:
-                    sizes = self.marks[lone.bit_length() - 1].sizes
-                    return joined | self._mark("weighing", name, joined, sizes=sizes)
-        return joined
-
-    def _mark(self, kind: str, operation: str, upstream: Origin, **more: Any) -> Origin:
-        self.marks.append(Mark(kind, operation, self._where(), upstream, after_model=self.after_model, **more))
-        bit = 1 << (len(self.marks) - 1)
-        if kind == "softmax":
-            self._softmaxes |= bit
-        return Origin(marks=bit)
-
-    def _where(self) -> str:
-        """The path of the innermost module of the model that is running, read off the stack: nothing is hooked."""
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename != ENTRY:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in self._modules:
-                return self._modules[id(owner)] or type(owner).__name__
-            frame = frame.f_back
-        return "the target" if self.after_model else "the model"
 
     # -- the seams ---------------------------------------------------------------------------------------------------
 
@@ -285,7 +130,7 @@ class Recorder(TorchFunctionMode):
     ) -> Tensor:
         if dropout_p > 0:
             raise _not_eval(self._where(), f"attention drops out {dropout_p:g} of its weights")
-        if attn_mask is not None and attn_mask.requires_grad and not (self.origin(attn_mask) or UNSEEN).calls:
+        if attn_mask is not None and attn_mask.requires_grad and not (self.origin(attn_mask) or EMPTY).calls:
             attn_mask = attn_mask.detach()  # a position's bias: another kernel would run for its gradient
         options = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
         if _blocks_pay(query, key, value, attn_mask):
@@ -402,18 +247,6 @@ def _blocks_pay(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) 
     return plain and query.device.type == "cpu" and not (mask is not None and mask.requires_grad)
 
 
-def _contains(a: Origin, b: Origin, primary: int) -> bool:
-    """Whether a state holds all that an older one holds, and more."""
-    mine, other = (a.calls, a.names & primary), (b.calls, b.names & primary)
-    return mine != other and any(other) and not (other[0] & ~mine[0]) and not (other[1] & ~mine[1])
-
-
-def _has_tokens(tensor: Tensor, count: int) -> bool:
-    if tensor.ndim == 2:
-        return tensor.shape[0] % count == 0
-    return count in tensor.shape[:-1]
-
-
 def _called_from(file: str) -> bool:
     frame = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename != ENTRY:
@@ -421,10 +254,6 @@ def _called_from(file: str) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _plain(value: Any) -> bool:
-    return type(value) in (tuple, list, torch.Size)
 
 
 def _data(name: str, args: Any) -> Any:
