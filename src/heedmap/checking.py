@@ -47,8 +47,18 @@ def _recorded(
 
 def signature(model: nn.Module, recording: Recording, wiring: Wiring) -> tuple[Any, ...]:
     """What an explanation's correctness hangs on: shapes, operations, wiring, and the parameters as they stand."""
-    versions = sum(parameter._version for parameter in model.parameters() if not parameter.is_inference())
-    return wiring.calls, tuple(wiring.tokens.items()), tuple(recording.sizes.items()), recording.digest, versions
+    return wiring.calls, tuple(wiring.tokens.items()), tuple(recording.sizes.items()), recording.digest, _weights(model)
+
+
+def _weights(model: nn.Module) -> int:
+    """A digest of parameters and buffers: their versions, and a few of their numbers, which some write unseen."""
+    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers()) if tensor.numel()]
+    some = [tensor.reshape(-1)[:: max(1, tensor.numel() // 8)].sum(dtype=torch.float64) for tensor in tensors]
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for number in some:
+        by_device.setdefault(number.device, []).append(number)
+    numbers = [tuple(torch.stack(several).tolist()) for several in by_device.values()]
+    return hash((tuple(tensor._version for tensor in tensors), tuple(numbers)))
 
 
 def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
@@ -130,7 +140,7 @@ def check(
     """
     if verify is False:
         return
-    trusted = _trusted.setdefault(model, set()) if verify == "once" else set()
+    trusted = _trusted.setdefault(model, set()) if verify == "once" and not recording.unsteady else set()
     sign = signature(model, recording, wiring)
     last = frontier(origin.calls, wiring.calls)
     if (sign, tuple(last)) not in trusted:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from heedmap.errors import GradientError, InputError, UnsupportedError, WiringError
+from heedmap.errors import DisconnectedError, GradientError, InputError, UnsupportedError, WiringError
 from heedmap.propagation import Correct, Gradients, pull, pull_and_differentiate, push
 from heedmap.records import Call, Heads, Readout, State, Wiring
 
@@ -89,6 +89,11 @@ class Walk:
         if readout is None:
             weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
             total = weight.sum(-1, keepdim=True)
+            if not bool(total.any()):
+                raise DisconnectedError(
+                    f"The target's gradient is zero at every row of {state}: nothing there moves it. heedmap expected "
+                    "a target that hangs on the model's input; choose another logit."
+                )
             row = weight / total.where(total > 0, total.new_ones(()))
             rows = (row != 0).any(0).nonzero()[:, 0].tolist()
         else:

@@ -21,7 +21,8 @@ TOKENWISE = frozenset(
     sin cos tanh sigmoid relu relu6 gelu silu mish elu selu celu leaky_relu softplus hardtanh hardswish hardsigmoid
     erf clamp clip clamp_min clamp_max maximum minimum where masked_fill nan_to_num addcmul addcdiv lerp
     linear layer_norm rms_norm group_norm batch_norm dropout feature_dropout alpha_dropout normalize
-    view view_as reshape reshape_as transpose permute movedim moveaxis swapaxes t flatten unflatten unsqueeze squeeze
+    copy view view_as reshape reshape_as
+    transpose permute movedim moveaxis swapaxes t flatten unflatten unsqueeze squeeze
     expand expand_as broadcast_to contiguous clone detach to type type_as float double half bfloat16 cuda cpu repeat
     chunk split tensor_split unbind select narrow __getitem__ __get__ requires_grad
     matmul __matmul__ __rmatmul__ bmm baddbmm einsum addmm mm
@@ -46,7 +47,8 @@ KEEPS_WEIGHTS = frozenset(
 )
 KEEPS_SCORES = KEEPS_WEIGHTS | frozenset(
     """
-    add sub clamp clip clamp_min clamp_max maximum minimum tanh masked_fill_ add_ mul_ div_ sub_ __add__ __radd__
+    add sub clamp clip clamp_min clamp_max maximum minimum max min tanh
+    masked_fill_ add_ mul_ div_ sub_ __add__ __radd__
     __iadd__ __sub__ __imul__ __itruediv__ true_divide
     """.split()
 )
@@ -68,6 +70,8 @@ WEIGHTS = {
     "conv_transpose2d": ((1, "weight"), (2, "bias")),
     "addmm": ((0, "input"), (2, "mat2")),
     "prelu": ((1, "weight"),),
+    "type_as": ((1, "other"),),
+    "to": ((1, "other"),),
 }
 
 
@@ -81,22 +85,34 @@ def in_place(name: str) -> bool:
     return name.endswith("_") and name != "requires_grad_"
 
 
+# these put the tokens of one tensor in another order
+REARRANGES = frozenset(
+    "flip fliplr flipud roll rot90 gather take_along_dim index_select sort setitem masked_select".split()
+)
 # these leave tokens where they are as long as they reduce the last axis
 REDUCES = frozenset("mean sum var std norm amax amin max min prod logsumexp softmax log_softmax argmax cumsum".split())
 
 
+def indexed(name: str, args: Any, kinds: tuple[type, ...] = (Tensor,)) -> bool:
+    """Whether something is picked by a tensor of indices."""
+    index = args[1] if name == "__getitem__" else ()
+    return any(isinstance(part, kinds) for part in (index if isinstance(index, tuple) else (index,)))
+
+
 def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> bool:
     """Whether an operation leaves every token where it is, as far as its name and arguments tell."""
+    axis = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
     if name in ("cat", "concat", "concatenate"):
         if sum(tensor.numel() > 0 for tensor in operands) == 1:
             return True  # a cache that begins empty
-        axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
         return axis == -1 or axis == operands[0].ndim - 1
     if name == "__getitem__":
-        index = args[1] if isinstance(args[1], tuple) else (args[1],)
-        return not any(isinstance(part, (Tensor, list)) for part in index)
+        return not indexed(name, args)
+    if name in ("conv1d", "conv2d", "conv3d"):
+        weight = args[1] if len(args) > 1 else kwargs["weight"]
+        ahead = args[3] if len(args) > 3 else kwargs.get("stride", 1)
+        return weight.shape[2:].numel() == 1 and set(ahead if isinstance(ahead, (tuple, list)) else (ahead,)) == {1}
     if name in REDUCES:
-        axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if isinstance(axis, Tensor) or kwargs.get("other") is not None:
             return True  # the lesser or greater of two
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)

@@ -26,7 +26,8 @@ RANDOM = frozenset("rand randn randint rand_like randn_like bernoulli bernoulli_
 class Recorder(Tracker, TorchFunctionMode):
     def __init__(self, model: nn.Module, stems: bool) -> None:
         super().__init__(model, stems)
-        self.digest = 0  # of all operations met, in order
+        self.digest = 0  # of all operations met with their numbers, in order
+        self.unsteady = False  # something may mix tokens on one input, and not on another
         self._products = Labels()
         self._weights = Labels()
         self._training = any(module.training for module in model.modules())
@@ -39,7 +40,7 @@ class Recorder(Tracker, TorchFunctionMode):
         kwargs = kwargs or {}
         name = ops.name_of(func)
         if not self.after_model:
-            self.digest = hash((self.digest, name))
+            self.digest = hash((self.digest, name, _numbers(args), _numbers(tuple(kwargs.values()))))
         if func is ops.SDPA:
             return self._sdpa(*args, **kwargs)
         if func is ops.MHA:
@@ -85,12 +86,14 @@ class Recorder(Tracker, TorchFunctionMode):
             origin = EMPTY
         if func in ops.SOFTMAX:
             origin = self._softmax(args, kwargs, operands[0], results[0], origin)
-        elif origin is not None and not ops.keeps_tokens(name, args, kwargs, operands):
+        elif origin is not None and not self._keeps(name, args, kwargs, operands, origin):
+            if not origin.calls:
+                origin = self._rearranged(name, args, origin)
             if origin.calls and results[0].is_floating_point():
                 tokens = self.calls[origin.calls.bit_length() - 1].counts[0]
-                origin |= self._mark(
-                    "move", name, origin, tokenwise=results[0].ndim < 3 or tokens not in results[0].shape
-                )
+                pooled = results[0].ndim < 3 or tokens not in results[0].shape
+                origin |= self._mark("move", name, origin, tokenwise=pooled)
+                self.unsteady |= not pooled and self._weights.get(operands[0]) is None
             elif origin.names and not origin.calls:
                 origin = origin._replace(bases=0) | self._base(name, origin)
                 grown = name == "embedding" or results[0].requires_grad  # else no gradient could ever lead there
@@ -106,6 +109,19 @@ class Recorder(Tracker, TorchFunctionMode):
         if changed:
             self._touch(results[0], origin)
         return result
+
+    def _keeps(self, name: str, args: Any, kwargs: Any, operands: list[Tensor], origin: Origin) -> bool:
+        """Whether an operation leaves every token where it is; or may be held to it by the probe."""
+        if name == "linear" and origin.calls and operands:
+            tokens = self.calls[origin.calls.bit_length() - 1].counts[0]
+            self.unsteady |= operands[0].shape[-1] == tokens
+        if name in ("cat", "concat", "concatenate") and not origin.calls:
+            layouts = {(self.origin(tensor) or EMPTY).bases for tensor in operands}
+            if len(layouts) == 1 and 0 not in layouts:
+                return True  # parts of one layout put together again
+        if name == "__getitem__" and origin.calls and ops.indexed(name, args, (Tensor, list)):
+            return False
+        return ops.keeps_tokens(name, args, kwargs, operands)
 
     # -- the seams ---------------------------------------------------------------------------------------------------
 
@@ -245,6 +261,15 @@ def _blocks_pay(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) 
     """
     plain = query.ndim == key.ndim == value.ndim == 4 and len(query) == len(key) == len(value)
     return plain and query.device.type == "cpu" and not (mask is not None and mask.requires_grad)
+
+
+def _numbers(value: Any) -> Any:
+    """The numbers among an operation's arguments: axes, shifts, slices."""
+    if isinstance(value, (int, float, str, type(None))):
+        return value
+    if isinstance(value, slice):
+        return _numbers((value.start, value.stop, value.step))
+    return tuple(map(_numbers, value)) if isinstance(value, (tuple, list)) else type(value).__name__
 
 
 def _called_from(file: str) -> bool:

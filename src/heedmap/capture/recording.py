@@ -62,8 +62,13 @@ class Recording:
 
     @property
     def digest(self) -> int:
-        """Of all operations met, in order."""
+        """Of all operations met with their numbers, in order."""
         return self._recorder.digest
+
+    @property
+    def unsteady(self) -> bool:
+        """Whether something met may mix tokens on one input, and not on another."""
+        return self._recorder.unsteady
 
     @property
     def causal(self) -> bool:

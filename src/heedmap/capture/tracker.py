@@ -18,6 +18,7 @@ from heedmap.capture.tap import Tap, Valve
 from heedmap.records import Base, Mark, Name, Origin
 
 EMPTY = Origin()  # nothing is upstream
+REARRANGED = " (rearranged)"
 ENTRY = str(Path(__file__).with_name("recording.py"))  # where the caller's own frames begin
 
 
@@ -82,7 +83,7 @@ class Tracker:
         return value
 
     def _detached(self, name: str, parameter: Tensor) -> Tensor:
-        if not self._stems or name in ops.WEIGHTS or name == "embedding":
+        if not self._stems or not torch.is_grad_enabled() or name in ops.WEIGHTS or name == "embedding":
             return parameter.detach()
         if id(parameter) not in self._tapped:
             origin = self.origin(parameter)
@@ -117,6 +118,18 @@ class Tracker:
     def _base(self, operation: str, origin: Origin) -> Origin:
         self.bases.append(Base(operation, bool(origin.names & self._primary)))
         return Origin(bases=1 << (len(self.bases) - 1))
+
+    def _rearranged(self, name: str, args: Any, origin: Origin) -> Origin:
+        """A stream whose own tokens were put in another order is no longer called by its input alone."""
+        source = args[2] if name == "__setitem__" else args[0] if args else None
+        moved = name.strip("_") in ops.REARRANGES or ops.indexed(name, args)
+        told = self.origin(source) if moved and isinstance(source, Tensor) else None
+        if told is None or not told.names & self._primary:
+            return origin
+        texts = [n.text for i, n in enumerate(self.names) if told.names & self._primary & 1 << i]
+        bit = self._name(Name("+".join(texts).removesuffix(REARRANGED) + REARRANGED, "input"))
+        self._primary |= bit
+        return origin._replace(names=origin.names & ~(told.names & self._primary) | bit)
 
     def _touch(self, tensor: Tensor, origin: Origin) -> None:
         """A tensor was changed in place: so was all that shares its memory."""
