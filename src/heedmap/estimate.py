@@ -14,7 +14,7 @@ from heedmap.propagation import BLOCK_BYTES
 from heedmap.records import Estimate
 
 # of its largest tensor, which a backward pass holds at once: gradients and operands; measured on transformers of 577 to
-# 4097 tokens, where the whole estimate comes out 3 to 12 % below the peak
+# 4097 tokens, where the whole estimate comes out 2 to 12 % below the peak
 COPIES = 13
 
 
