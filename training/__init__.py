@@ -1,0 +1,1 @@
+"""How each checkpoint of the zoo was trained: `python -m training.NAME`, one command each."""
