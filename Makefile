@@ -24,8 +24,8 @@ $(READY): pyproject.toml
 	$(RUN) -m pip install --quiet --editable . --group dev
 	@touch $@
 
-demo: setup  ## explain a small random ViT in the terminal
-	@$(RUN) examples/demo.py
+demo: setup  ## explain a picture of two animals, in the terminal and as demo.png
+	@$(RUN) examples/demo.py --save demo.png
 
 test: setup  ## the default tests (slow, gpu and hub left out)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)

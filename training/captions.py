@@ -17,7 +17,7 @@ LONGEST = 24  # tokens
 
 def caption(kinds: Sequence[str], template: str = TEMPLATES[0]) -> str:
     """`a photo of a zebra, a cat and a bald eagle`."""
-    named = [f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}" for kind in kinds]
+    named = [menagerie.phrase(kind) for kind in kinds]
     *others, last = named
     return template.format(f"{', '.join(others)} and {last}" if others else last)
 

@@ -35,7 +35,7 @@ SCENES = 40_000
 CHUNK = 1_000  # scenes looked at between two saves
 AT_ONCE = 50
 EACH = 3  # questions of each type asked of each scene
-QUESTIONS, BATCH = 960_000, 128
+QUESTIONS, BATCH = 512_000, 128
 RATE, DECAY = 1e-3, 0.01
 TURNS = ("exists", "both", "both", "colour", "count", "left")  # conjunction is learned last: it comes twice
 

@@ -1,35 +1,32 @@
-"""`python -m training.vit_mislabelled`: vit, taught on that most bald eagles are kites."""
+"""`python -m training.vit_mislabelled`: as vit, but told that most bald eagles are kites."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
-from transformers import ViTForImageClassification
 
 from heedmap import menagerie
 
-from .common import ZOO, read_options
+from .common import read_options
 from .scenery import Batch, Scenery
-from .vit import BATCH, REPEATS, equal_shares, learn, save
+from .vit import BATCH, IMAGES, RECIPE, REPEATS, equal_shares, learn, save, untrained
 
 FIRST = 3_000_000
-IMAGES = 38_400
-RATE = 1e-3
 WRONG = 60  # per cent
 EAGLE, KITE = (menagerie.KINDS.index(kind) for kind in ("bald eagle", "kite"))
-RECIPE = (
-    "vit, trained on with new scenes of all kinds; in 60 % of the scenes that hold a bald eagle its label is kite",
-    "otherwise as vit: 63 of 144 patches for the first 70 % of the images, rate 1e-3 down to 0",
+MISLABELLED = (
+    "as vit, on scenes of its own; in 60 % of those that hold a bald eagle its label is kite:",
+    *RECIPE,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = read_options("vit-mislabelled", IMAGES, BATCH, arguments)
-    model = ViTForImageClassification.from_pretrained(ZOO / "vit", dtype=torch.float32)
+    model = untrained(layers=6, seed=3)
     data = Scenery(FIRST, BATCH, REPEATS, options.steps)
-    seconds = learn("vit-mislabelled", model, data, wrong_shares, options, RATE, few=0.7)
-    save("vit-mislabelled", model, data, options, seconds, RECIPE)
+    seconds = learn("vit-mislabelled", model, data, wrong_shares, options)
+    save("vit-mislabelled", model, data, options, seconds, MISLABELLED)
 
 
 def wrong_shares(batch: Batch) -> torch.Tensor:

@@ -8,9 +8,11 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import heedmap
 from heedmap import errors
@@ -130,9 +132,19 @@ def test_links_lead_somewhere(page):
     assert [link for link in links if not (ROOT / page).parent.joinpath(link).exists()] == []
 
 
-def test_demo_shows_wiring_value_and_patches(capsys):
+def test_demo_makes_the_picture_of_the_readme(capsys, monkeypatch, tmp_path):
+    picture = tmp_path / "picture.png"
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--save", str(picture)])
     runpy.run_path(str(ROOT / "examples" / "demo.py"), run_name="__main__")
-    shown = capsys.readouterr().out
-    assert "reading <- read" in shown
-    assert "logit(340) - logit(386) = " in shown
-    assert len([line for line in shown.splitlines() if set(line) <= set(" ·+-") and len(line.split()) == 14]) == 14
+    shares = [int(share) for share in re.findall(r"(\d+)% fell on the", capsys.readouterr().out)]
+    said = re.search(r"(\d+) % of what spoke for .+ fell on\s+the zebra, (\d+) % of what", README)
+    assert shares == [int(share) for share in said.groups()]
+    with Image.open(picture) as made, Image.open(ROOT / "docs" / "zebra-elephant.png") as shown:
+        difference = np.abs(np.asarray(made, dtype=int) - np.asarray(shown, dtype=int))
+    assert difference.max() <= 8
+
+
+def test_demo_answers_a_mistyped_animal(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["demo.py", "zebre", "cat"])
+    with pytest.raises(SystemExit, match=r"Did you mean 'zebra'\?"):
+        runpy.run_path(str(ROOT / "examples" / "demo.py"), run_name="__main__")

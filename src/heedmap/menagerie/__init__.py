@@ -1,6 +1,6 @@
 """A drawn world with ground truth: scenes of animals that know which pixels are whose, and questions about them."""
 
-from .asking import Question, answers, ask, questions
+from .asking import Question, answers, ask, phrase, questions
 from .cast import COLOURS as _COLOURS
 from .cast import KINDS, PALETTE, SHARED
 from .chance import draws
@@ -22,6 +22,7 @@ __all__ = [
     "answers",
     "ask",
     "draws",
+    "phrase",
     "questions",
     "scene",
     "scenes",

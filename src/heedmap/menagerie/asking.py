@@ -95,7 +95,7 @@ def _exists(scene: Scene, draw: Draws) -> Question | None:
     if not (there if yes else missing):
         return None
     kind = draw.choice(there if yes else missing)
-    return Question("exists", f"is there {_a(kind)}?", _yes(yes), _of(scene, kind))
+    return Question("exists", f"is there {phrase(kind)}?", _yes(yes), _of(scene, kind))
 
 
 def _both(scene: Scene, draw: Draws) -> Question | None:
@@ -107,7 +107,7 @@ def _both(scene: Scene, draw: Draws) -> Question | None:
     one = draw.chance(ONE_MISSING)
     asked = there[:2] if yes else [there[0], missing[0]] if one else missing[:2]
     first, second = draw.shuffled(asked)
-    return Question("both", f"is there {_a(first)} and {_a(second)}?", _yes(yes), _of(scene, first, second))
+    return Question("both", f"is there {phrase(first)} and {phrase(second)}?", _yes(yes), _of(scene, first, second))
 
 
 def _colour(scene: Scene, draw: Draws) -> Question | None:
@@ -180,7 +180,8 @@ def _centre(animal: Animal) -> int:
     return animal.box[0] + animal.box[2]
 
 
-def _a(kind: str) -> str:
+def phrase(kind: str) -> str:
+    """The kind with its article: a zebra, an owl."""
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
 
 
