@@ -6,10 +6,10 @@ RUN     := .venv/bin/python
 READY   := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean
+.PHONY: help setup demo test test-browser check format bench clean
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY)  ## create .venv with everything (again: nothing to do)
 
@@ -24,11 +24,15 @@ $(READY): pyproject.toml
 	$(RUN) -m pip install --quiet --editable . --group dev
 	@touch $@
 
-demo: setup  ## explain a picture of two animals, in the terminal and as demo.png
-	@$(RUN) examples/demo.py --save demo.png
+demo: setup  ## explain drawn scenes with the models of the zoo: out/demo/index.html
+	@.venv/bin/heedmap demo
 
 test: setup  ## the default tests (slow, gpu and hub left out)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(WORKERS)
+
+test-browser: setup  ## the pages in a real browser (installs Debian's chromium where it is missing)
+	command -v chromium >/dev/null || { apt-get update && apt-get install -y chromium; }
+	$(RUN) -m pytest -m browser tests/pages
 
 check: setup  ## format, lint, types, import contract
 	$(RUN) -m ruff format --check .

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
-
-from heedmap.capture import record
 from heedmap.errors import InputError, UnsupportedError
-from heedmap.propagation import BLOCK_BYTES
 from heedmap.records import Estimate
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # of its largest tensor, which a backward pass holds at once: gradients and operands; measured on transformers of 577 to
 # 4097 tokens, where the whole estimate comes out 2 to 12 % below the peak
@@ -20,7 +17,12 @@ COPIES = 13
 
 def estimate(model: nn.Module, inputs: Any) -> Estimate:
     """How much memory `explain` will take beyond the model and its inputs; nothing of that size is allocated."""
+    import torch
+    from torch import nn
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+
+    from heedmap.capture import record
+    from heedmap.propagation import BLOCK_BYTES
 
     if not isinstance(model, nn.Module):
         raise InputError(f"The model is a {type(model).__name__}. heedmap expected a torch.nn.Module.")
@@ -51,4 +53,7 @@ def estimate(model: nn.Module, inputs: Any) -> Estimate:
 
 
 def _hollow(value: Any, mode: Any) -> Any:
+    from torch import Tensor
+    from torch.utils import _pytree as pytree
+
     return pytree.tree_map(lambda leaf: mode.from_tensor(leaf) if isinstance(leaf, Tensor) else leaf, value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 from heedmap.errors import BrokenInstallError
 
@@ -24,3 +27,18 @@ def transformers() -> ModuleType:
                 "processors work without it), or `pip install` the build that belongs to your torch."
             ) from error
     return importlib.import_module("transformers")
+
+
+@contextlib.contextmanager
+def quiet(hf: Any) -> Iterator[None]:
+    """transformers, for once without progress bars and remarks; as talkative afterwards as it was before."""
+    logging = hf.utils.logging
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

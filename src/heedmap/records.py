@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from heedmap.errors import InputError
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from heedmap.layouts import Shown
 
 
 class Origin(NamedTuple):
@@ -205,6 +207,7 @@ class Explanation:
     readout: tuple[str, ...]
     predicted: tuple[str | int, ...] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    shown: tuple[Shown, ...] = ()  # one per example, where it is known what the tokens are
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -224,11 +227,20 @@ class Explanation:
         """S / max|S|, each example of each stream by itself; zero stays zero."""
         return {stream: _over_peak(flowed) for stream, flowed in self.relevance.items()}
 
-    def save(self, path: str | Path) -> None:
-        """Write the explanation; the suffix decides how. `.heed` keeps everything and opens again."""
+    def save(self, path: str | Path, **options: Any) -> None:
+        """Write the explanation; the suffix decides how: `.heed` opens again, `.png`, `.svg` and `.html` are looked at.
+
+        `options` are those of `heedmap.render.picture`, `svg` or `page`.
+        """
         from heedmap.storage import save
 
-        save(self, path)
+        save(self, path, **options)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        from heedmap.render import notebook
+
+        return notebook(self)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{number:.4g}" for number in self.value.flatten()[:4].tolist())

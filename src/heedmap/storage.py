@@ -1,27 +1,66 @@
-"""Explanations as files: one safetensors file with its metadata, versioned, never pickle."""
+"""Explanations as files: one safetensors file with its metadata, versioned, never pickle; or what is drawn of them."""
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from heedmap.errors import FileFormatError, InputError
+from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Words
 from heedmap.records import Call, Explanation, State, Wiring
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 FORMAT = "heedmap explanation"
-VERSION = 1
+VERSION = 2  # 1 did not know what the tokens are
+PARTS = (Grid, Words, Regions, Frames, Plain)
+BESIDE = ".heedmap-"  # how a file is called while it is written
 
 
-def save(explanation: Explanation, path: str | Path) -> None:
-    """Write a `.heed` file."""
-    from safetensors.torch import save_file
-
+def save(explanation: Explanation, path: str | Path, **options: Any) -> None:
+    """Write a file: `.heed` keeps everything, `.png`, `.svg` and `.html` draw, with the options of `heedmap.render`."""
     path = Path(path)
-    if path.suffix != ".heed":
+    suffix = path.suffix.lower()
+    if suffix == ".heed":
+        if options:
+            raise InputError(f"A .heed file takes no options; {', '.join(options)} was given. Options are for drawing.")
+        return write(path, packed(explanation))
+    from heedmap.render import SUFFIXES, drawn
+
+    if suffix not in SUFFIXES:
         raise InputError(
-            f"{path.name!r} ends in {path.suffix or 'nothing'!r}. heedmap expected a name ending in '.heed'."
+            f"{path.name!r} ends in {path.suffix or 'nothing'!r}. heedmap expected a name ending in '.heed', which "
+            f"opens again, or in {', '.join(map(repr, SUFFIXES))}, which are drawn."
         )
+    return write(path, drawn(explanation, suffix, **options))
+
+
+def write(path: Path, data: bytes) -> None:
+    """A whole file or none: written beside, then renamed, so that what was there is lost only to what is complete."""
+    if not path.parent.is_dir():
+        raise InputError(f"There is no folder {str(path.parent)!r} to write {path.name!r} in. Make it first.")
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder. heedmap expected the name of a file.")
+    beside = path.with_name(f"{BESIDE}{uuid4().hex}{path.suffix}")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise
+
+
+def packed(explanation: Explanation) -> bytes:
+    """A `.heed` file."""
+    from safetensors.torch import save as to_bytes
+
     streams = explanation.streams
     tensors = {"value": explanation.value}
     tensors |= {f"relevance.{i}": explanation.relevance[name] for i, name in enumerate(streams)}
@@ -37,9 +76,11 @@ def save(explanation: Explanation, path: str | Path) -> None:
         "tokens": dict(explanation.wiring.tokens),
         "calls": [_from_call(call) for call in explanation.wiring.calls],
     }
-    save_file(
+    if explanation.shown:
+        header["shown"], pictures = _from_shown(explanation.shown)
+        tensors |= pictures
+    return to_bytes(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        path,
         metadata={"format": FORMAT, "version": str(VERSION), "explanation": json.dumps(header)},
     )
 
@@ -66,7 +107,7 @@ def load(path: str | Path) -> Explanation:
                 "Upgrade heedmap."
             )
         return _explanation(json.loads(metadata["explanation"]), tensors)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         raise FileFormatError(f"{path.name!r} is damaged ({error!r}). Save the explanation again.") from error
 
 
@@ -84,6 +125,7 @@ def _explanation(header: dict[str, Any], tensors: dict[str, Any]) -> Explanation
         readout=tuple(header["readout"]),
         predicted=None if predicted is None else tuple(predicted),
         metadata=header["metadata"],
+        shown=tuple(_to_shown(fields, tensors) for fields in header.get("shown", ())),
     )
 
 
@@ -97,3 +139,85 @@ def _from_call(call: Call) -> dict[str, Any]:
 
 def _to_call(fields: dict[str, Any]) -> Call:
     return Call(**{**fields, "reading": State(*fields["reading"]), "read": State(*fields["read"])})
+
+
+# ---- what the tokens are
+
+
+def _from_shown(shown: tuple[Shown, ...]) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+    """Pictures become PNG files in tensors of bytes, each of them once."""
+    pictures: dict[bytes, str] = {}
+    header = []
+    for one in shown:
+        name = None
+        if one.picture is not None:
+            name = pictures.setdefault(_png(one.picture), f"picture.{len(pictures)}")
+        header.append(
+            {
+                "layouts": {stream: _from_layout(layout) for stream, layout in one.layouts.items()},
+                "picture": name,
+                "text": one.text,
+                "box": one.box,
+                "answer": one.answer,
+            }
+        )
+    return header, {name: _bytes(data) for data, name in pictures.items()}
+
+
+def _to_shown(header: dict[str, Any], tensors: dict[str, Any]) -> Shown:
+    picture, box = header["picture"], header["box"]
+    return Shown(
+        layouts={stream: _to_layout(layout) for stream, layout in header["layouts"].items()},
+        picture=None if picture is None else _pixels(tensors[picture]),
+        text=header["text"],
+        box=None if box is None else _tuples(box),
+        answer=header["answer"],
+    )
+
+
+def _from_layout(layout: Layout) -> dict[str, Any]:
+    if isinstance(layout, Joined):
+        return {"kind": "Joined", "parts": [(name, tokens, _from_layout(part)) for name, tokens, part in layout.parts]}
+    told = {field.name: getattr(layout, field.name) for field in fields(layout)}
+    return {**told, "kind": type(layout).__name__, "special": list(layout.special.items())}  # json has no whole keys
+
+
+def _to_layout(header: dict[str, Any]) -> Layout:
+    if header["kind"] == "Joined":
+        return Joined(tuple((name, tokens, _to_part(part)) for name, tokens, part in header["parts"]))
+    return _to_part(header)
+
+
+def _to_part(header: dict[str, Any]) -> Grid | Words | Regions | Frames | Plain:
+    kinds = {kind.__name__: kind for kind in PARTS}
+    told = {name: _tuples(value) for name, value in header.items() if name not in ("kind", "special")}
+    return kinds[header["kind"]](**told, special=dict(header["special"]))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+
+
+def _png(picture: Any) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", compress_level=3)
+    return file.getvalue()
+
+
+def _pixels(data: Tensor) -> Any:
+    import numpy as np
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data.numpy().tobytes()), formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except Image.DecompressionBombError as error:
+        raise ValueError(str(error)) from error
+
+
+def _bytes(data: bytes) -> Tensor:
+    import torch
+
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -153,7 +153,7 @@ def test_the_file_is_tensors_and_json(tmp_path):
     explain(shared("vit"), "vit").save(path)
     metadata = header(path)
     assert metadata["format"] == "heedmap explanation"
-    assert metadata["version"] == "1"
+    assert metadata["version"] == "2"
     assert json.loads(metadata["explanation"])["streams"] == ["pixel_values"]
     with pytest.raises(ValueError, match=r"opcode|pickle"):
         pickletools.dis(path.read_bytes(), out=io.StringIO())
@@ -187,8 +187,8 @@ def test_a_rewritten_file_opens(tmp_path):
 
 def test_a_later_version_says_to_upgrade(tmp_path):
     explain(shared("vit"), "vit").save(tmp_path / "x.heed")
-    rewritten(tmp_path / "x.heed", version="2", explanation='{"something": "else"}')
-    with pytest.raises(errors.FileFormatError, match=r"format version 2; this heedmap reads up to 1. Upgrade heedmap"):
+    rewritten(tmp_path / "x.heed", version="3", explanation='{"something": "else"}')
+    with pytest.raises(errors.FileFormatError, match=r"format version 3; this heedmap reads up to 2. Upgrade heedmap"):
         heedmap.open(tmp_path / "x.heed")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from heedmap.errors import ModelError
-from heedmap.installs import transformers
+from heedmap.installs import quiet, transformers
 
 from . import path
 from .regions import Regions, regions
@@ -31,8 +31,8 @@ def detector(folder: Path | None = None):
     if not (folder / "config.json").is_file():
         raise ModelError(f"There is no detector at {folder}. Train it: training/README.md of the sources says how.")
     hf = transformers()
-    model = hf.DetrForObjectDetection.from_pretrained(folder).eval()
-    return model, hf.AutoImageProcessor.from_pretrained(folder)
+    with quiet(hf):
+        return hf.DetrForObjectDetection.from_pretrained(folder).eval(), hf.AutoImageProcessor.from_pretrained(folder)
 
 
 def padded(found: Sequence[Regions]) -> dict[str, Tensor]:

@@ -1,0 +1,98 @@
+"""The table of commands, and what becomes of their failures: one line, and an exit code.
+
+0: everything asked for was done. 1: something failed, and the line says what. 2: the command line is wrong, nothing was
+tried. 130: interrupted; what was written stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+import heedmap
+from heedmap.cli import compare, demo, doctor, explain, listing, predict, wiring, world
+from heedmap.cli.talk import FAILED, INTERRUPTED, USAGE, UsageError, one_line, warn
+
+COMMANDS = {
+    "explain": explain.explain,
+    "predict": predict.predict,
+    "compare": compare.compare,
+    "wiring": wiring.wiring,
+    "doctor": doctor.doctor,
+    "models": listing.models,
+    "methods": listing.methods,
+    "demo": demo.demo,
+}
+
+app = typer.Typer(
+    help="What a Transformer heeds, for and against an answer.\n\n"
+    "heedmap explain savanna.png --model zoo:vit --target zebra --against elephant\n"
+    "heedmap predict savanna.png --model zoo:vit\n"
+    "heedmap doctor --model google/vit-base-patch16-224",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(world.app, name="menagerie")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"heedmap {heedmap.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code is returned."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character gets a question mark
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    # What transformers says while it loads is not what was asked.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default" if debug else "ignore")
+            code = app(given, prog_name="heedmap", standalone_mode=False)
+            sys.stdout.flush()
+            return code or 0
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return FAILED
+    except (KeyboardInterrupt, typer.Abort):
+        warn("Interrupted. What was written stays.")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong in one line; the exit code."""
+    if hasattr(error, "format_message"):  # typer's own: the command line does not parse
+        context = getattr(error, "ctx", None)
+        where = context.command_path if context else "heedmap"
+        if type(error).__name__ != "NoArgsIsHelpError":  # that one has shown its help already
+            warn(f"{error.format_message()} `{where} --help` lists what there is.")  # pyright: ignore
+        return USAGE
+    warn(one_line(error))
+    return USAGE if isinstance(error, UsageError) else FAILED

@@ -1,0 +1,172 @@
+"""`heedmap compare`: several methods on one picture, one row each."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from heedmap.cli import options
+from heedmap.cli.drawing import write
+from heedmap.cli.files import Folder, formats, slug
+from heedmap.cli.listing import table
+from heedmap.cli.many import cases, check_texts
+from heedmap.cli.models import Wish, given, loaded, reader
+from heedmap.cli.numbers import numbers
+from heedmap.cli.talk import FAILED, UsageError, busy, dump, one_line, say, show, warn
+from heedmap.errors import HeedmapError, LabelError
+
+if TYPE_CHECKING:
+    from heedmap.families import Model
+    from heedmap.records import Explanation
+
+ALL = "all"
+
+
+def compare(
+    picture: Annotated[
+        Path | None,
+        typer.Argument(metavar="PICTURE", help="The picture, for models that take one.", show_default=False),
+    ] = None,
+    *,
+    model: options.Source,
+    text: options.Text = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", "-T", help="The answer to explain; again for more columns.", show_default="prediction"
+        ),
+    ] = None,
+    against: options.Against = None,
+    loss: options.Loss = None,
+    methods: Annotated[
+        str, typer.Option(help="Names with commas, such as heed,heed:positive; all is every method and variant.")
+    ] = ALL,
+    regions: options.Regions = None,
+    out: options.Out = None,
+    format: options.Formats = None,
+    special: options.Special = False,
+    task: options.Task = None,
+    device: options.Device = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> int:
+    """Compare methods on one picture: a row for each method, a column for each answer.
+
+    Examples:
+      heedmap compare savanna.png --model zoo:vit --target zebra
+      heedmap compare savanna.png --model zoo:vit --target zebra --target elephant --methods heed,heed:positive
+    """
+    wishes = [Wish(one, against, loss) for one in target or [None]]
+    paths = [picture] if picture else []
+    check_texts(paths, text)
+    endings = formats(format)
+    folder = Folder(out or Path("out"), paths) if not json or out or format else None
+    names = named(methods)
+    chosen = loaded(model, task, device)
+    case, *more = cases(paths, text, chosen)
+    if more:
+        raise UsageError(f"{len(more) + 1} texts were given. compare looks at one: give --text once.")
+    thing = case.picture and reader(chosen, regions)(case.picture)
+    shown = given(chosen, [thing], case.text, regions)
+    rows, refused = _rows(chosen, shown, [wish.among(chosen.labels) for wish in wishes], names)
+    for name, line in refused.items():
+        warn(f"{name}: {line}")
+    if not rows:
+        return FAILED
+    results = {name: [numbers(each, special) for each in row] for name, row in rows.items()}
+    agreement = _agreement(results)
+    record = {
+        "model": model,
+        "picture": picture and str(picture),
+        "results": results,
+        "agreement": agreement,
+        "failed": refused,
+    }
+    stem = picture.stem[:100] if picture else slug((text or ["text"])[0])
+    answers = [each["answer"] for each in next(iter(results.values()))]
+    written = [] if folder is None else write(
+        folder, ".".join([stem, *map(slug, answers), "compared"]), endings, rows, special, record
+    )  # fmt: skip
+    if json:
+        dump({**record, "files": written})
+    else:
+        _told(results, agreement)
+        for file in written:
+            say(f"  written: {file}")
+    # With "all", a method that this model does not admit is told and left out; one asked for by name has failed.
+    return FAILED if refused and methods != ALL else 0
+
+
+def named(text: str) -> list[str]:
+    """The methods that a list with commas names, each with its variant."""
+    from heedmap.methods import METHODS, method
+
+    if text.strip() == ALL:
+        return [f"{name}:{variant}" for name, each in METHODS.items() for variant in each.variants or ("",)]
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError("--methods is empty. Name some with commas, or all.")
+    for name in names:
+        try:
+            method(name)
+        except HeedmapError as error:
+            raise UsageError(str(error)) from error
+    return names
+
+
+def _rows(
+    model: Model, shown: Mapping[str, Any], wishes: Sequence[Wish], names: Sequence[str]
+) -> tuple[dict[str, list[Explanation]], dict[str, str]]:
+    """For each method its explanations, one per target; and why a method has none."""
+    rows, refused = {}, {}
+    for name in names:
+        with busy(name):
+            try:
+                rows[name] = [model.explain(**shown, **w.options(), method=name) for w in wishes]
+            except LabelError as error:
+                raise UsageError(str(error)) from error
+            except HeedmapError as error:
+                refused[name] = one_line(error)
+    return rows, refused
+
+
+def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[float]]:
+    """The cosine between what each method and the first show of an answer."""
+    first = [_shown(each) for each in next(iter(results.values()))]
+    return {
+        name: [_cosine(a, _shown(each)) for a, each in zip(first, row, strict=True)] for name, row in results.items()
+    }
+
+
+def _shown(found: Mapping[str, Any]) -> list[float]:
+    return [unit["value"] for stream in found["streams"] for unit in stream["units"]]
+
+
+def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
+    lengths = math.hypot(*a) * math.hypot(*b)
+    return sum(map(operator.mul, a, b)) / lengths if lengths else 0.0
+
+
+def _told(results: Mapping[str, Sequence[Mapping[str, Any]]], agreement: Mapping[str, Sequence[float]]) -> None:
+    first = next(iter(results))
+    show(table(("method", "answer", "value", "most for", "most against", f"cosine with {first}"), [
+        (name, each["answer"], f"{each['value']:.4g}", *_loudest(each), f"{cosine:.2f}")
+        for name, row in results.items()
+        for each, cosine in zip(row, agreement[name], strict=True)
+    ]))  # fmt: skip
+
+
+def _loudest(found: Mapping[str, Any]) -> tuple[str, str]:
+    """The strongest unit for and the strongest against, of all streams."""
+    units = [
+        (unit["value"] / stream["peak"], unit["name"])
+        for stream in found["streams"] if stream["peak"]
+        for unit in stream["units"]
+    ]  # fmt: skip
+    best, worst = max(units, default=(0, "")), min(units, default=(0, ""))
+    return best[1] if best[0] > 0 else "-", worst[1] if worst[0] < 0 else "-"

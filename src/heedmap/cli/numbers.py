@@ -1,0 +1,42 @@
+"""An explanation as plain numbers: what `--json` prints and a .json file holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from heedmap.records import Explanation
+    from heedmap.render import View
+
+
+def numbers(explanation: Explanation, special: bool = False) -> dict[str, Any]:
+    """One example: its target, its value, and each patch, word or region with what flowed from it."""
+    from heedmap.render import panels
+
+    (panel,) = panels(explanation, special)
+    return {
+        "answer": panel.title,
+        "target": explanation.target,
+        "value": panel.value,
+        "predicted": explanation.predicted[0] if explanation.predicted else None,
+        "method": explanation.method,
+        "correction": explanation.correction,
+        "readout": list(explanation.readout),
+        "text": panel.text,
+        "box": panel.box,
+        "streams": [_stream(view) for view in panel.views],
+    }
+
+
+def _stream(view: View) -> dict[str, Any]:
+    """`peak` is the largest magnitude, by which pictures divide; patches lie row by row in `window`."""
+    patches = {"rows": view.rows, "columns": view.columns, "window": view.window} if view.rows else {}
+    units = [
+        {
+            "name": unit.name,
+            "value": unit.value,
+            **({} if view.rows or unit.window is None else {"window": unit.window}),
+        }
+        for unit in view.units
+    ]
+    return {"stream": view.stream, "kind": view.kind, **patches, "peak": view.peak, "units": units}

@@ -1,0 +1,74 @@
+"""What a command says: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from heedmap.errors import HeedmapError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130  # exit codes; 130 is what shells give a command that was interrupted
+WIDTH = 100  # of tables where there is no terminal
+
+
+# The library's messages name its arguments; here they are options.
+_OPTION = re.compile(r"\b(text|target|against|loss|method|correction|regions|prefix|task|device)=(['\"\w])?")
+
+
+class UsageError(Exception):
+    """The command line asks for what cannot be."""
+
+
+def say(text: str = "") -> None:
+    typer.echo(text)
+
+
+def warn(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def dump(record: Any) -> None:
+    """One JSON document on standard output."""
+    typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+
+
+def show(*renderables: Any) -> None:
+    """Tables and heat pictures, in colour where the terminal has any."""
+    console().print(*renderables)
+
+
+def console(err: bool = False) -> Console:
+    from rich.console import Console
+
+    stream = sys.stderr if err else sys.stdout
+    return Console(stderr=err, width=None if stream.isatty() else WIDTH, highlight=False)
+
+
+def one_line(error: BaseException) -> str:
+    """An error as one line. What nobody raised on purpose comes with its name and a way to see more."""
+    text = _OPTION.sub(lambda met: " ".join(filter(None, (f"--{met[1]}", met[2]))), " ".join(str(error).split()))
+    if isinstance(error, HeedmapError | UsageError):
+        return text
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{str(error.filename)!r}: " if error.filename else ""
+        return f"{place}{error.strerror}."
+    return f"{type(error).__name__}: {text or 'no message'}. This was not expected: --debug shows where it happened."
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """A spinner while something takes its time, where somebody looks."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console(err=True).status(text):
+        yield

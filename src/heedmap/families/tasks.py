@@ -1,0 +1,85 @@
+"""What a model does, told from the class its config names, and what it takes for that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from heedmap.errors import InputError, ModelError
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task takes: which inputs, and the Auto class of transformers that loads a model for it."""
+
+    takes: tuple[str, ...]  # "image", "text", "sound"
+    auto: str
+
+
+TASKS = {
+    "image-classification": Task(("image",), "AutoModelForImageClassification"),
+    "object-detection": Task(("image",), "AutoModelForObjectDetection"),
+    "zero-shot-image-classification": Task(("image", "text"), "AutoModelForZeroShotImageClassification"),
+    "visual-question-answering": Task(("image", "text"), "AutoModelForVisualQuestionAnswering"),
+    "image-text-to-text": Task(("image", "text"), "AutoModelForVisualQuestionAnswering"),
+    "text-classification": Task(("text",), "AutoModelForSequenceClassification"),
+    "token-classification": Task(("text",), "AutoModelForTokenClassification"),
+    "fill-mask": Task(("text",), "AutoModelForMaskedLM"),
+    "text-generation": Task(("text",), "AutoModelForCausalLM"),
+    "text2text-generation": Task(("text",), "AutoModelForSeq2SeqLM"),
+    "audio-classification": Task(("sound",), "AutoModelForAudioClassification"),
+    "automatic-speech-recognition": Task(("sound",), "AutoModelForSpeechSeq2Seq"),
+}
+
+# In order: the first ending that fits the class a config names. What is not here needs `task=`.
+ENDINGS = {
+    "ForImageClassification": "image-classification",
+    "ForImageClassificationWithTeacher": "image-classification",
+    "ForObjectDetection": "object-detection",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForMaskedLM": "fill-mask",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForAudioClassification": "audio-classification",
+}
+SOUND = ("wav2vec2", "hubert", "wavlm", "unispeech", "data2vec-audio", "sew")
+SPEECH = ("whisper", "speech_to_text")
+QUESTIONS = ("lxmert", "visual_bert", "vilt")  # these choose among answers, BLIP writes one
+# two towers that meet in one number
+TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2", "vision-text-dual-encoder", "align")
+# Where the walk is declared to end: a convolution adds each frame's neighbours to it before the first attention call.
+ENDS: dict[str, dict[int, dict[str, str]]] = {kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND}
+DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
+WRITERS = (*DECODERS, "text-generation")
+VOCABULARY = (*WRITERS, "fill-mask")
+
+
+def task_of(config: Any, said: str | None, source: str) -> str:
+    """The task of a model: what the user says, else what its class is for."""
+    if said is not None:
+        if said not in TASKS:
+            raise InputError(f"task is {said!r}. heedmap expected one of {', '.join(TASKS)}.")
+        return said
+    named = (getattr(config, "architectures", None) or [""])[0]
+    kind = config.model_type
+    if named.endswith("ForSequenceClassification") and kind.startswith(SOUND):
+        return "audio-classification"
+    for ending, task in ENDINGS.items():
+        if named.endswith(ending):
+            return task
+    if named.endswith("ForConditionalGeneration"):
+        return "automatic-speech-recognition" if kind in SPEECH else "text2text-generation"
+    if named.endswith("MTModel"):
+        return "text2text-generation"
+    if named.endswith("ForQuestionAnswering") and kind in QUESTIONS:
+        return "visual-question-answering"
+    if named == "BlipForQuestionAnswering":
+        return "image-text-to-text"
+    if kind in TOWERS and named.endswith("Model"):
+        return "zero-shot-image-classification"
+    raise ModelError(
+        f"{source!r} is a {named or kind}: what it answers is not known. heedmap expected a model with a head for one "
+        f"of {', '.join(TASKS)}. Say which with task=, or load it yourself and call heedmap.explain(module, inputs, "
+        "...)."
+    )

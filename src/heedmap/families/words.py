@@ -1,0 +1,194 @@
+"""Texts as tokens, and tokens as the words they are pieces of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from heedmap.errors import InputError, LabelError, ModelError
+from heedmap.layouts import Words
+
+WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+")
+RAW = ("Ġ", "▁", "##")  # how tokenizers mark the beginning of a word, or its continuation
+ENDLESS = 10**6  # what a tokenizer says that knows no limit
+PAD = "[PAD]"
+
+
+def encode(tokenizer: Any, texts: Sequence[str], config: Any) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
+    """Tensors of the texts, padded on the right, and the words of each."""
+    if tokenizer is None:
+        raise ModelError("The model came without a tokenizer. heedmap expected one beside its weights.")
+    rows = [_encoded(tokenizer, text) for text in texts]
+    most = _most(tokenizer, config)
+    for text, row in zip(texts, rows, strict=True):
+        if most is not None and len(row["input_ids"]) > most:
+            raise InputError(
+                f"The text {_brief(text)!r} has {len(row['input_ids'])} tokens; this model takes {most}. Shorten it."
+            )
+    full = most if str(config.model_type).startswith("siglip") else None  # trained on texts of full length
+    longest = full or max(len(row["input_ids"]) for row in rows)
+    names = [name for name in rows[0] if name in ("input_ids", "attention_mask", "token_type_ids")]
+    fill = {"input_ids": _pad(tokenizer)}
+    tensors = {name: torch.tensor([_filled(row[name], longest, fill.get(name, 0)) for row in rows]) for name in names}
+    if full:
+        tensors.pop("attention_mask", None)
+    return tensors, tuple(_words(tokenizer, text, row, longest) for text, row in zip(texts, rows, strict=True))
+
+
+def begun(tokenizer: Any, module: nn.Module, prefix: str | None, count: int) -> tuple[Tensor, tuple[Words, ...]]:
+    """What a decoder has written so far: its start token, and the words of `prefix`."""
+    row = _encoded(tokenizer, prefix or "", special=False)
+    start = _start(module)
+    row["input_ids"] = [*start, *row["input_ids"]]
+    row["special_tokens_mask"] = [1] * len(start) + row["special_tokens_mask"]
+    row["offset_mapping"] = [(0, 0)] * len(start) + row["offset_mapping"]
+    layout = _words(tokenizer, prefix or "", row, len(row["input_ids"]))
+    return torch.tensor([row["input_ids"]] * count), (layout,) * count
+
+
+def token(tokenizer: Any, word: str) -> int:
+    """The one token that a word is, as it stands within a sentence or by itself."""
+    known = tokenizer.get_vocab()
+    if word in known and (word.startswith(RAW) or word in tokenizer.all_special_tokens):
+        return known[word]
+    pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    for ids in pieces:
+        if len(ids) == 1 and ids[0] != unknown:
+            return ids[0]
+    if word in known:
+        return known[word]
+    parts = ", ".join(repr(said(tokenizer, one)) for one in pieces[1])
+    if unknown in pieces[1]:
+        raise LabelError(f"{word!r} is not in this model's vocabulary of {len(known)} tokens. Choose another word.")
+    raise LabelError(
+        f"{word!r} is {len(pieces[1])} tokens of this model: {parts}. heedmap explains one at a time: give one of them."
+    )
+
+
+def said(tokenizer: Any, index: int) -> str:
+    """A token as it reads."""
+    return tokenizer.decode([index]).strip() or str(tokenizer.convert_ids_to_tokens(index) or index)
+
+
+def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:
+    """Of each token the stretch of text that it adds, and the tokens of each whole word in reading order.
+
+    `spans` has what each token covers, None where it covers nothing. Joined, the stretches of a word's tokens are the
+    word. Tokens that reach into two words make one of them.
+    """
+    bounds = [match.span() for match in WORD.finditer(text)]
+    texts, reached, homes = [], 0, []
+    for span in spans:
+        start, end = span or (0, 0)
+        new = text[max(start, reached) : end] if span else ""
+        reached = max(reached, end) if span else reached
+        texts.append(new.strip())
+        homes.append([i for i, (low, high) in enumerate(bounds) if span and start < high and low < end])
+    return tuple(texts), _grouped(homes, [span is not None for span in spans], len(bounds))
+
+
+def _grouped(homes: Sequence[Sequence[int]], covering: Sequence[bool], count: int) -> tuple[tuple[int, ...], ...]:
+    """The tokens of each word; a token of white space belongs to the word after it, at the end to the one before."""
+    same = list(range(count))
+    for several in homes:
+        for one in several:
+            same[one] = min(same[home] for home in several)
+    for i in range(count):
+        same[i] = same[same[i]]
+    groups: dict[int, list[int]] = {}
+    waiting: list[int] = []
+    for index, several in enumerate(homes):
+        if several:
+            home = same[several[0]]
+            groups.setdefault(home, []).extend([*waiting, index])
+            waiting = []
+        elif covering[index]:
+            waiting.append(index)
+    if waiting and groups:
+        groups[list(groups)[-1]].extend(waiting)
+    return tuple(tuple(tokens) for tokens in groups.values())
+
+
+def _encoded(tokenizer: Any, text: str, special: bool = True) -> dict[str, list]:
+    """One text; a tokenizer that does not tell what its tokens cover is asked for the tokens themselves."""
+    fast = getattr(tokenizer, "is_fast", False)
+    row = dict(
+        tokenizer(
+            text,
+            add_special_tokens=special,
+            return_special_tokens_mask=True,
+            return_offsets_mapping=fast,
+            return_attention_mask=True,
+            verbose=False,
+        )
+    )
+    if not fast:
+        row["offset_mapping"] = _found(tokenizer.convert_ids_to_tokens(row["input_ids"]), text)
+    return row
+
+
+def _found(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
+    """Where each token stands in the text, looked for from left to right."""
+    spans, at, lower = [], 0, text.lower()
+    for one in tokens:
+        plain = re.sub(r"^(##|[▁Ġ ]+)|</w>$|@@$", "", one).lower()
+        place = lower.find(plain, at) if plain else -1
+        spans.append((place, place + len(plain)) if place >= 0 else (0, 0))
+        at = spans[-1][1] or at
+    return spans
+
+
+def _words(tokenizer: Any, text: str, row: Mapping[str, list], longest: int) -> Words:
+    ids = row["input_ids"]
+    hidden = [bool(one) for one in row["special_tokens_mask"]]
+    spans = [None if skip else tuple(span) for span, skip in zip(row["offset_mapping"], hidden, strict=True)]
+    texts, groups = words_of(text, spans)
+    names = tokenizer.convert_ids_to_tokens(ids)
+    special = {i: str(names[i]) for i, skip in enumerate(hidden) if skip}
+    special |= dict.fromkeys(range(len(ids), longest), PAD)
+    return Words(
+        (*(special.get(i, one) for i, one in enumerate(texts)), *[PAD] * (longest - len(ids))), groups, special
+    )
+
+
+def _filled(row: Sequence[int], longest: int, fill: int) -> list[int]:
+    return [*row, *[fill] * (longest - len(row))]
+
+
+def _pad(tokenizer: Any) -> int:
+    choices = (getattr(tokenizer, name, None) for name in ("pad_token_id", "eos_token_id"))
+    return next((one for one in choices if one is not None), 0)
+
+
+def _most(tokenizer: Any, config: Any) -> int | None:
+    """How many tokens a text may have."""
+    inner = getattr(config, "text_config", config)
+    rows = getattr(inner, "max_position_embeddings", None) or getattr(inner, "n_positions", None)
+    if rows is not None and inner.model_type in ("roberta", "xlm-roberta", "camembert", "mpnet", "longformer"):
+        rows -= (inner.pad_token_id or 0) + 1  # their positions begin after the padding's
+    told = getattr(tokenizer, "model_max_length", None)
+    limits = [one for one in (rows, told) if one is not None and one < ENDLESS]
+    if inner.model_type in ("t5", "mt5", "umt5", "longt5"):
+        return None  # relative positions know no end
+    return min(limits, default=None)
+
+
+def _start(module: Any) -> list[int]:
+    """The tokens that a decoder begins with."""
+    for settings in (getattr(module, "generation_config", None), module.config):
+        start = getattr(settings, "decoder_start_token_id", None)
+        if start is not None:
+            return list(start) if isinstance(start, list) else [start]
+    raise ModelError(
+        "The model's config names no decoder_start_token_id. heedmap expected the token that its answers begin with: "
+        "set it in the config."
+    )
+
+
+def _brief(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,119 @@
+"""From a layout to units: what each token of a stream is, by name and place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from heedmap.errors import InputError
+from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Words
+from heedmap.render.units import Unit, View
+
+_PIECE = re.compile(r"^(?:##|Ġ|▁|Ċ)(?=.)|</w>$|@@$")  # how tokenizers mark the pieces of a word
+
+
+def read(stream: str, layout: Layout, values: list[float]) -> tuple[View, ...]:
+    """The units of a stream as its layout has them, special ones among them; no strength yet."""
+    if not isinstance(layout, Joined):
+        return (_READERS[type(layout)](stream, layout, values),)
+    counts = [tokens for _, tokens, _ in layout.parts]
+    told = " and ".join(f"{tokens} of {name!r}" for name, tokens, _ in layout.parts)
+    _check_count(stream, told, sum(counts), len(values), exactly=True)
+    views, start = [], 0
+    for name, tokens, part in layout.parts:
+        view = _READERS[type(part)](name, part, values[start : start + tokens])
+        views.append(replace(view, stream=stream, part=name))
+        start += tokens
+    return tuple(views)
+
+
+def _patches(stream: str, layout: Grid, values: list[float]) -> View:
+    rows, columns, first = layout.rows, layout.columns, layout.first
+    _check_count(stream, f"{rows} x {columns} patches from token {first} on", first + rows * columns, len(values))
+    left, top, right, bottom = layout.window
+    wide, high = (right - left) / columns, (bottom - top) / rows
+    units = [
+        Unit(
+            f"row {row + 1}, column {column + 1}",
+            values[first + row * columns + column],
+            window=(left + column * wide, top + row * high, left + (column + 1) * wide, top + (row + 1) * high),
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
+    inside = range(first, first + rows * columns)
+    rest = [
+        Unit(layout.special.get(i, f"token {i}"), values[i], special=True)
+        for i in range(len(values))
+        if i not in inside
+    ]
+    return View(stream, "patches", (*units, *rest), 0.0, rows=rows, columns=columns, window=layout.window)
+
+
+def _regions(stream: str, layout: Regions, values: list[float]) -> View:
+    _check_count(stream, f"{len(layout.boxes)} regions", len(layout.boxes), len(values), exactly=True)
+    told = [i for i in range(len(values)) if i not in layout.special]
+    units = [
+        Unit(layout.names[i] or f"region {number}", values[i], window=layout.boxes[i])
+        for number, i in enumerate(told, start=1)
+    ]
+    rest = [Unit(name, values[i], special=True) for i, name in layout.special.items()]
+    return View(stream, "regions", (*units, *rest), 0.0)
+
+
+def _words(stream: str, layout: Words, values: list[float]) -> View:
+    _check_count(stream, f"{len(layout.texts)} tokens of text", len(layout.texts), len(values), exactly=True)
+    grouped = {i for word in layout.words for i in word}
+    single = [(i,) for i in range(len(values)) if i not in grouped]
+    units = [
+        Unit(
+            layout.special.get(word[0], "") if word[0] in layout.special else _spelt([layout.texts[i] for i in word]),
+            sum(values[i] for i in word),  # what flowed adds up
+            special=word[0] in layout.special,
+        )
+        for word in sorted((*layout.words, *single))
+        if word
+    ]
+    return View(stream, "words", tuple(units), 0.0)
+
+
+def _frames(stream: str, layout: Frames, values: list[float]) -> View:
+    def name(i: int) -> str:
+        return f"{i * layout.seconds:.2f} to {(i + 1) * layout.seconds:.2f} s"
+
+    return View(stream, "frames", _bare(values, layout.special, name), 0.0)
+
+
+def _plain(stream: str, layout: Plain, values: list[float]) -> View:
+    return View(stream, "tokens", _bare(values, layout.special, lambda i: f"token {i}"), 0.0)
+
+
+_READERS: Mapping[type, Callable[..., View]] = {
+    Grid: _patches,
+    Regions: _regions,
+    Words: _words,
+    Frames: _frames,
+    Plain: _plain,
+}
+
+
+def _bare(values: list[float], special: Mapping[int, str], name: Callable[[int], str]) -> tuple[Unit, ...]:
+    """Special tokens take no time: the others are counted without them."""
+    units, number = [], 0
+    for i, value in enumerate(values):
+        units.append(Unit(special.get(i, "") or name(number), value, special=i in special))
+        number += i not in special
+    return tuple(units)
+
+
+def _spelt(texts: list[str]) -> str:
+    return "".join(_PIECE.sub("", text) for text in texts).strip() or "␣"
+
+
+def _check_count(stream: str, what: str, expected: int, met: int, exactly: bool = False) -> None:
+    if met < expected or (exactly and met != expected):
+        raise InputError(
+            f"The layout of {stream!r} is {what}, which takes {expected} tokens; {met} are there. "
+            "Mend `shown`, or leave the stream out of its layouts."
+        )
