@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,12 @@ def wrong_labels() -> Section:
     (eagle,) = drawn.animals
     signs = union([eagle.parts["head"], eagle.parts["tail"]])
     models = loaded("vit"), loaded("vit-mislabelled")
-    found = [model.explain(drawn.image, target="bald eagle", against="kite") for model in models]
+    found = [
+        named(
+            model.explain(drawn.image, target="bald eagle", against="kite"), f"labels {labels}: eagle rather than kite"
+        )
+        for model, labels in zip(models, ("right", "wrong"), strict=True)
+    ]
     right, wrong = (model.predict(drawn.image)[0][0] for model in models)
     shares = [share(e, signs) for e in found]
     values = [float(e.value) for e in found]
@@ -142,6 +147,12 @@ def captions() -> Section:
 
 
 SECTIONS: tuple[Callable[[], Section], ...] = (two_animals, detail, wrong_labels, detections, question, captions)
+
+
+def named(explanation: Explanation, answer: str) -> Explanation:
+    """The same under another title."""
+    (example,) = explanation.shown
+    return replace(explanation, shown=(replace(example, answer=answer),))
 
 
 def share(explanation: Explanation, mask: np.ndarray, sign: int = 1) -> str:

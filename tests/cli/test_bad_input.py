@@ -165,7 +165,7 @@ def test_several_bad_pictures_are_told_apart(run, savanna, tmp_path):
     ],
 )
 def test_a_wrong_word_on_the_command_line_is_answered_in_a_line(run, savanna, tmp_path, arguments, said):
-    found = run("explain", savanna, *VIT, *arguments)
+    found = run("explain", savanna, *(VIT[:2] if "--target" in arguments else VIT), *arguments)
     assert said in found.line
     assert found.code == (1 if "--device" in arguments else 2)
     assert not list(tmp_path.glob("out/*"))
@@ -270,3 +270,9 @@ def test_what_nobody_expected_is_a_line_too(run, savanna, monkeypatch):
     assert "ZeroDivisionError" in found.json["failed"][str(savanna)]
     assert "--debug" in found.err
     assert json.loads(found.out)["results"] == []
+
+
+def test_a_second_target_is_not_forgotten(run, savanna):
+    found = run("explain", savanna, "--model", "zoo:vit", "-T", "zebra", "-T", "elephant")
+    assert found.code == 2
+    assert "explain takes one --target" in found.err

@@ -50,6 +50,7 @@ def test_precision_and_device(folder):
     refused(folder("vit"), "dtype is 'int8'", InputError, dtype="int8")
     refused(folder("vit"), "dtype is 'gross'", InputError, dtype="gross")
     refused(folder("vit"), "cannot be moved to 'cuda:77'", InputError, device="cuda:77")
+    refused(folder("vit"), "No device is called 'gpu'", InputError, device="gpu")
 
 
 def test_folders_that_are_no_models(tmp_path, folder):

@@ -13,7 +13,7 @@ from heedmap.cli.files import Folder, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
 from heedmap.cli.models import Wish, example, given, loaded, reader
 from heedmap.cli.numbers import numbers
-from heedmap.cli.talk import FAILED, INTERRUPTED, dump, say, show, warn
+from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
 
 if TYPE_CHECKING:
     from heedmap.families import Model
@@ -58,7 +58,9 @@ def explain(
       heedmap explain room.png -m zoo:lxmert --text "is there a cat?"
       heedmap explain pet.png -m zoo:clip -t "a cat" -t "a dog" -T "a dog"
     """
-    wish = Wish(target, against, loss, correction, method)
+    if target and len(target) > 1:
+        raise UsageError("explain takes one --target. `heedmap compare` puts several beside one another.")
+    wish = Wish(target[0] if target else None, against, loss, correction, method)
     paths = pictures(picture or [])
     writes = not json or out is not None or format is not None
     endings = formats(format)
@@ -111,8 +113,11 @@ def _explained(
     asked = wish.options()
     if model.task == DETECTION and wish.target is None and wish.against is None:
         found = model.explain_detections(things[0], threshold=threshold, **asked)
-        if found:  # otherwise its surest object, unsure as it is
+        if found:
             return [found]
+        warn(
+            f"{together[0].name}: no object is {threshold:.0%} sure (--threshold). Its surest one is explained instead."
+        )
     explanation = model.explain(**given(model, things, together[0].text, **extras), **asked)
     return [[example(explanation, i)] for i in range(len(together))]
 

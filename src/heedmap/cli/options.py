@@ -60,7 +60,7 @@ Text = Annotated[
     ),
 ]
 Target = Annotated[
-    str | None,
+    list[str] | None,  # a list, so that a second one is met and not forgotten
     typer.Option(
         "--target",
         "-T",

@@ -120,7 +120,12 @@ def _loaded(
     task = task_of(config, task, source)
     module = _module(hf, config, place, options, source, task, _dtype(dtype))
     processors = _processors(hf, config, place, options, source, task)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise InputError(
+            f"No device is called {str(device)!r}. heedmap expected one such as cpu, cuda or mps."
+        ) from error
     try:
         module.to(device)
     except (RuntimeError, AssertionError) as error:
