@@ -132,11 +132,14 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, float]]] = {
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m training.measure", description=__doc__)
     parser.add_argument("name", choices=MEASURES)
-    parser.add_argument("--scenes", type=int, default=SCENES, help=f"scenes for each figure (default {SCENES})")
+    parser.add_argument("--scenes", type=int, help=f"scenes for each figure (default: the card's, else {SCENES})")
     parser.add_argument("--path", type=Path, help="folder of the checkpoint (default: in the zoo)")
     given = parser.parse_args(arguments)
-    figures = MEASURES[given.name](given.path or ZOO / given.name, given.scenes)
-    table = Table("figure", "value", title=f"{given.name}, {given.scenes} scenes")
+    path = given.path or ZOO / given.name
+    card = path / "card.json"
+    scenes = given.scenes or (json.loads(card.read_text(encoding="utf-8"))["scenes"] if card.exists() else SCENES)
+    figures = MEASURES[given.name](path, scenes)
+    table = Table("figure", "value", title=f"{given.name}, {scenes} scenes")
     for figure, value in figures.items():
         table.add_row(figure, f"{value:.4f}")
     console.print(table)
