@@ -16,8 +16,8 @@ from heedmap.menagerie.stage import PLAN, Stage, arranged, template
 
 PAPERS = {"zebra", "elephant", "cat", "dog", "snail", "conch", "slug", "bald eagle", "kite"}
 
-# The same on Linux, macOS and Windows, with Pillow 11.2 to 13 and numpy 1.26 to 2.4. Whoever changes the drawings
-# changes the world: the zoo must then be trained again.
+# Met with Pillow 11.2 to 13 and numpy 1.26 to 2.4. Whoever changes the drawings changes the world: the zoo must then be
+# trained again.
 HASHES = {
     "pictures": "8f36bcc76a31f534",
     "masks": "4154edb49c8463aa",
