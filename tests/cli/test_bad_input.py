@@ -276,3 +276,17 @@ def test_a_second_target_is_not_forgotten(run, savanna):
     found = run("explain", savanna, "--model", "zoo:vit", "-T", "zebra", "-T", "elephant")
     assert found.code == 2
     assert "explain takes one --target" in found.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("demo", "--outt", "x"), "No such option: --outt. Did you mean --out?"),
+        (("menagerie", "export", "--task", "detecton", "--count", "3", "--out", "x"), "Did you mean detection?"),
+        (("doctor", "--model", "ZOO:VTI"), "Did you mean 'vit'?"),
+    ],
+)
+def test_a_slip_of_the_finger_is_answered_with_what_was_meant(run, arguments, said):
+    found = run(*arguments)
+    assert found.code != 0
+    assert said in found.line

@@ -3,15 +3,13 @@
 import pytest
 
 import heedmap
-from heedmap import menagerie, zoo
+from heedmap import menagerie
 from heedmap.layouts import Grid, Regions, Words
 
 SCENE = menagerie.scene(["zebra", "elephant"], seed=7)
 
 
 def there(name):
-    if not (zoo.path(name) / "config.json").is_file():
-        pytest.skip(f"zoo:{name} is not trained yet")
     return heedmap.load(f"zoo:{name}")
 
 

@@ -7,10 +7,12 @@ tried. 130: interrupted; what was written stays.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Annotated
 
 import typer
@@ -92,7 +94,17 @@ def _failed(error: Exception) -> int:
         context = getattr(error, "ctx", None)
         where = context.command_path if context else "heedmap"
         if type(error).__name__ != "NoArgsIsHelpError":  # that one has shown its help already
-            warn(f"{error.format_message()} `{where} --help` lists what there is.")  # pyright: ignore
+            warn(f"{_sentence(error.format_message())} `{where} --help` lists what there is.")  # pyright: ignore
         return USAGE
     warn(one_line(error))
     return USAGE if isinstance(error, UsageError) else FAILED
+
+
+def _sentence(message: str) -> str:
+    """What typer says, with a full stop, and with one guess instead of a list."""
+    unknown = re.match(r"No such option: (\S+) \(Possible options: (.+)\)", message)
+    if unknown:
+        option, possible = unknown[1], unknown[2].split(", ")
+        (guess, *_) = get_close_matches(option, possible, n=1, cutoff=0) or possible
+        return f"No such option: {option}. Did you mean {guess}?"
+    return message if message.endswith((".", "?", "!")) else f"{message}."

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedmap.cli.talk import UsageError, busy
+from heedmap.cli.talk import UsageError, busy, one_of
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,8 +30,10 @@ class Wish:
 
     def __post_init__(self) -> None:
         """What can be told without a model."""
-        _one_of("--loss", self.loss, LOSSES)
-        _one_of("--correction", self.correction, CORRECTIONS)
+        if self.loss is not None:
+            one_of("--loss", self.loss, LOSSES)
+        if self.correction is not None:
+            one_of("--correction", self.correction, CORRECTIONS)
         if self.loss and self.against is None:
             raise UsageError(f"--loss {self.loss} compares two answers. Give --against too.")
         if "" in (_plain(self.target), _plain(self.against)):
@@ -114,8 +116,3 @@ def _index(text: str | int | None, labels: tuple[str, ...]) -> str | int | None:
 
 def _plain(text: str | int | None) -> str | None:
     return None if text is None else str(text).strip().casefold()
-
-
-def _one_of(option: str, text: str | None, names: tuple[str, ...]) -> None:
-    if text is not None and text not in names:
-        raise UsageError(f"{option} {text!r} is not one of {', '.join(names)}.")

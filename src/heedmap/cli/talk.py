@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -26,6 +27,14 @@ _OPTION = re.compile(r"\b(text|target|against|loss|method|correction|regions|pre
 
 class UsageError(Exception):
     """The command line asks for what cannot be."""
+
+
+def one_of(option: str, text: str, names: Sequence[str]) -> None:
+    """Refuse a word that is none of an option's."""
+    if text not in names:
+        near = get_close_matches(text.lower(), names, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise UsageError(f"{option} {text!r} is not one of {', '.join(names)}.{hint}")
 
 
 def say(text: str = "") -> None:

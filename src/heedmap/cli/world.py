@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from heedmap.cli import options
-from heedmap.cli.talk import UsageError, busy, dump, say
+from heedmap.cli.talk import UsageError, busy, dump, one_of, say
 
 app = typer.Typer(help="The drawn world with ground truth.", no_args_is_help=True)
 
@@ -46,10 +46,8 @@ def export(
     from heedmap.menagerie.__main__ import detected
     from heedmap.menagerie.export import TASKS, export
 
-    if task not in TASKS:
-        raise UsageError(f"--task {task!r} is not one of {', '.join(TASKS)}.")
-    if regions not in ("detr", "none"):
-        raise UsageError(f"--regions {regions!r} is not one of detr, none.")
+    one_of("--task", task, TASKS)
+    one_of("--regions", regions, ("detr", "none"))
     try:
         with busy(f"drawing {count} scenes"):
             features = detected() if task == "questions" and regions == "detr" else None

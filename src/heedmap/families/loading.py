@@ -45,8 +45,8 @@ def _place(source: str) -> tuple[str, dict[str, Any] | None]:
     """Where a source is: a folder, or a name on the hub with its options."""
     from heedmap import zoo
 
-    if source.startswith("zoo:"):
-        folder = zoo.path(source.removeprefix("zoo:"))
+    if source.lower().startswith("zoo:"):
+        folder = zoo.path(source[len("zoo:") :])
         if not (folder / "config.json").is_file():
             raise ModelError(
                 f"The model {source!r} is not there: heedmap expected it at {folder}. Install heedmap anew, or train "

@@ -43,6 +43,8 @@ class Draws:
 
 def draws(seed: int, *salt: int | str) -> Draws:
     """Draws for one purpose: the same seed with another salt is another, unrelated stream."""
+    if not isinstance(seed, int | np.integer):
+        raise ValueError(f"seed {seed!r} is no whole number. Seeds are whole numbers from 0 upwards.")
     if seed < 0:
         raise ValueError(f"seed {seed} is negative. Seeds are whole numbers from 0 upwards.")
     return Draws(seed, *(int.from_bytes(part.encode(), "big") if isinstance(part, str) else part for part in salt))

@@ -199,6 +199,8 @@ def scenes(
 
     `animals` bounds how many stand in a scene; with `distinct` no kind comes twice in one.
     """
+    if isinstance(animals, int):
+        raise ValueError(f"animals={animals}: give the least and the most, as in ({animals}, {animals}).")
     if not 1 <= animals[0] <= animals[1]:
         raise ValueError(f"animals={animals}: the least comes first, as in (1, 4).")
     if distinct and animals[1] > len(kinds):
