@@ -48,6 +48,7 @@ PALETTE: dict[str, tuple[str, ...]] = {
 KINDS: tuple[str, ...] = tuple(PALETTE)
 
 # Two kinds, and the parts in which they differ: (of the first, of the second). What is not listed is drawn the same.
+# One exception: a conch's shell is the snail's with knobs and a point added, which are named shell too.
 SHARED: dict[tuple[str, str], tuple[tuple[str, ...], tuple[str, ...]]] = {
     ("zebra", "horse"): (("stripes", "mane", "tail"), ("blaze", "mane", "tail")),
     ("snail", "slug"): (("shell",), ("mantle",)),
