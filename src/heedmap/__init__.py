@@ -8,7 +8,7 @@ from heedmap.estimate import estimate
 from heedmap.records import Explanation, Readout, Wiring
 
 if TYPE_CHECKING:
-    from heedmap.api import explain, explain_each, open, wiring
+    from heedmap.api import explain, explain_each, open, weights, wiring
     from heedmap.families import load
     from heedmap.methods import METHODS
     from heedmap.targets import logit
@@ -27,6 +27,7 @@ __all__ = [
     "load",
     "logit",
     "open",
+    "weights",
     "wiring",
 ]
 
@@ -39,6 +40,7 @@ _HOMES = {
     "load": "heedmap.families",
     "logit": "heedmap.targets",
     "open": "heedmap.api",
+    "weights": "heedmap.api",
     "wiring": "heedmap.api",
 }
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from heedmap.capture import record
 from heedmap.errors import InputError
 from heedmap.methods import method as method_named
+from heedmap.propagation import formed
 from heedmap.records import Explanation, Readout, Wiring
 from heedmap.storage import load
 from heedmap.streams import Declaration, infer
@@ -27,11 +28,13 @@ def explain(
     readout: Readout | Sequence[Readout] | None = None,
     noise: str | bool | None = None,
     verify: str | bool = "once",
+    edits: Mapping[int, Tensor] | None = None,
 ) -> Explanation:
     """What speaks for a target and against it, token by token, in the model as it stands.
 
     `target=None` explains the prediction. `wiring` and `readout` declare what inference otherwise finds; `verify` is
-    "once" per signature of shapes, "always" or False.
+    "once" per signature of shapes, "always" or False. `edits` puts weights (batch, head, query, key) in place of a
+    call's own, by the number of the call, and explains the model so edited; `weights` gives its own.
     """
     return explain_each(
         model,
@@ -43,6 +46,7 @@ def explain(
         readout=readout,
         noise=noise,
         verify=verify,
+        edits=edits,
     )[0]
 
 
@@ -57,6 +61,7 @@ def explain_each(
     readout: Readout | Sequence[Readout] | None = None,
     noise: str | bool | None = None,
     verify: str | bool = "once",
+    edits: Mapping[int, Tensor] | None = None,
 ) -> list[Explanation]:
     """Many targets of one input, with one forward pass for all."""
     _check_module(model)
@@ -70,7 +75,17 @@ def explain_each(
         raise InputError(f"method={method!r} says {told}, correction={correction!r} says another: give one of them.")
     options["correction"] = correction or told or "complete"
     options["noise"] = options.get("noise") if noise is None else noise
+    if edits:
+        options["edits"] = edits
     return chosen.run(model, inputs, targets, wiring=wiring, readout=readout, verify=verify, **options)
+
+
+def weights(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:
+    """The attention weights of every call, (batch, head, query, key), as the softmax of one forward pass gives them."""
+    _check_module(model)
+    with record(model, inputs) as recording:
+        batch = max((size[0] for size in recording.sizes.values() if size), default=1)
+        return tuple(formed(call.heads(call.batch or batch)) for call in recording.calls)
 
 
 def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) -> Wiring:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,24 +20,33 @@ _trusted: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictio
 
 
 def recorded(
-    model: nn.Module, inputs: Any, declared: Declaration | None, verify: str | bool
+    model: nn.Module,
+    inputs: Any,
+    declared: Declaration | None,
+    verify: str | bool,
+    edits: Mapping[int, Tensor] | None = None,
 ) -> contextlib.AbstractContextManager[tuple[Recording, Wiring]]:
     """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs."""
     if verify not in ("once", "always", True, False):
         raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
     check_parameters(model)
     known = _trusted.setdefault(model, set()) if verify == "once" else set()
-    return _recorded(model, inputs, declared, known, verify is not False)
+    return _recorded(model, inputs, declared, known, verify is not False, edits)
 
 
 @contextlib.contextmanager
 def _recorded(
-    model: nn.Module, inputs: Any, declared: Declaration | None, known: set[Any], probe: bool
+    model: nn.Module,
+    inputs: Any,
+    declared: Declaration | None,
+    known: set[Any],
+    probe: bool,
+    edits: Mapping[int, Tensor] | None,
 ) -> Iterator[tuple[Recording, Wiring]]:
     before = torch.get_rng_state()
     for stems in (probe and not known, True):
         torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
-        with record(model, inputs, stems) as recording:
+        with record(model, inputs, stems, edits) as recording:
             wired = infer(recording.calls, recording.names, recording.bases, recording.marks, declared)
             if stems or not probe or signature(model, recording, wired) in known:
                 yield recording, wired

@@ -104,6 +104,12 @@ def blocks(heads: Heads, gradient: Tensor, active: Tensor | None) -> Iterator[Bl
         yield Block(examples, some, chosen, width, weights, here @ values[examples, some, :, :width], here)
 
 
+def formed(heads: Heads) -> Tensor:
+    """The weights of a whole call, (batch, head, query, key)."""
+    dtype = torch.promote_types(heads.values.dtype, torch.float32)
+    return _weights(heads, (slice(None), slice(None), slice(None)), heads.shape[3], dtype)
+
+
 def _pour(flowed: Tensor, share: Tensor, block: Block, corrected: Tensor) -> None:
     given = share[block.examples, :, :, block.rows] @ corrected
     flowed[block.examples, : block.width] += given.sum((1, 2))

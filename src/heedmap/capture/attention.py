@@ -28,7 +28,7 @@ class Attention:
     lead: tuple[int, ...]  # the axes before (query, key): batch, head
     counts: tuple[int, int]  # query tokens, key tokens
     edge: Any  # the tap's place in the graph; None where the model itself switched the graph off
-    weights: Tensor | None = None
+    weights: Tensor | None = None  # where the model formed them itself, or an edit stands in their place
     mask: Tensor | None = None
     causal: bool = False
     scale: float | None = None
@@ -53,15 +53,15 @@ class Attention:
         if self.causal:
             return True
         rows = torch.tensor([0, queries // 2, queries - 2])
-        if self.weights is not None:
-            weights = self.weights.detach()[..., rows, :]
-            padding = weights.amax(-1, keepdim=True) == weights.amin(-1, keepdim=True)
-            heard = (weights > 0) & ~padding
-        elif self.mask is None or self.mask.shape[-2:] != (queries, keys):
-            return False
-        else:
+        if self.mask is not None and self.mask.shape[-2:] == (queries, keys):
             mask = self.mask[..., rows, :]
             heard = mask if mask.dtype == torch.bool else mask > -1e4
+        elif self.weights is not None:
+            weights = self.weights.detach()[..., rows, :]
+            padding = weights.amax(-1, keepdim=True) == weights.amin(-1, keepdim=True)
+            heard = (weights != 0) & ~padding
+        else:
+            return False
         later = torch.arange(keys) > rows[:, None]
         return bool(heard.any()) and not bool((heard & later.to(heard.device)).any())
 
@@ -71,7 +71,7 @@ class Attention:
         values = self._fold(self.values, batch)
         if self.weights is not None:
             weights = self._fold(self.weights, batch)
-            return Heads(_spread(values, weights.shape[1], grouped=False), weights=weights)
+            return Heads(_spread(values, weights.shape[1], self.grouped), weights=weights)
         assert self.queries is not None
         assert self.keys is not None
         queries = self._fold(self.queries, batch)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import math
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils import checkpoint
+from torch.utils._pytree import tree_map
 
 from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
@@ -17,15 +21,16 @@ from heedmap.capture.labels import Labels, tensors
 from heedmap.capture.seams import Form, Product, Weighting, operands_of, parse_einsum, scores, weighted
 from heedmap.capture.tap import Attend, Tap
 from heedmap.capture.tracker import EMPTY, ENTRY, Tracker
-from heedmap.errors import HeedmapError, NotEvalError, UnsupportedError
+from heedmap.errors import HeedmapError, InputError, NotEvalError, UnsupportedError
 from heedmap.records import Origin
 
 RANDOM = frozenset("rand randn randint rand_like randn_like bernoulli bernoulli_ multinomial uniform_ normal_".split())
 
 
 class Recorder(Tracker, TorchFunctionMode):
-    def __init__(self, model: nn.Module, stems: bool) -> None:
+    def __init__(self, model: nn.Module, stems: bool, edits: Mapping[int, Tensor] | None = None) -> None:
         super().__init__(model, stems)
+        self.edits = edits or {}
         self.digest = 0  # of all operations met with their numbers, in order
         self.unsteady = False  # something may mix tokens on one input, and not on another
         self._products = Labels()
@@ -149,7 +154,11 @@ class Recorder(Tracker, TorchFunctionMode):
         if attn_mask is not None and attn_mask.requires_grad and not (self.origin(attn_mask) or EMPTY).calls:
             attn_mask = attn_mask.detach()  # a position's bias: another kernel would run for its gradient
         options = {"attn_mask": attn_mask, "is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
-        if _blocks_pay(query, key, value, attn_mask):
+        edit = self._edit(tuple(query.shape[:-2]), (query.shape[-2], key.shape[-2]), value)
+        if edit is not None:
+            shared = query.shape[-3] // value.shape[-3] if enable_gqa else 1
+            output, tapped = edit @ (value.repeat_interleave(shared, -3) if shared > 1 else value), None
+        elif _blocks_pay(query, key, value, attn_mask):
             output, tapped = None, Attend.apply(query, key, value, self.anchor, self.valve, len(self.calls), options)
         else:
             output, tapped = ops.SDPA(query, key, value, **options), None
@@ -164,6 +173,7 @@ class Recorder(Tracker, TorchFunctionMode):
             order=tuple(range(query.ndim)),
             lead=tuple(query.shape[:-2]),
             counts=(query.shape[-2], key.shape[-2]),
+            weights=edit,
             mask=attn_mask,
             causal=is_causal,
             scale=scale,
@@ -206,6 +216,11 @@ class Recorder(Tracker, TorchFunctionMode):
             weighting = self._weights.get(weights)
             form = weighted(plan, weights, values, first) if weighting else None
             if weighting and form:
+                edit = self._edit(tuple(form.weights.shape[:-2]), tuple(form.weights.shape[-2:]), values)
+                if edit is not None:
+                    form = replace(form, weights=edit)
+                    args, kwargs = _exchanged((args, kwargs), weights, edit.permute(form.laid))
+                    result = func(*self._frozen(name, args), **self._frozen(name, kwargs))
                 return self._weighted(name, result, weighting, form, self.origin(values))
         self._label(func, name, args, kwargs, result)
         a, b = map(self.origin, pair)
@@ -233,6 +248,21 @@ class Recorder(Tracker, TorchFunctionMode):
             counts=(form.weights.shape[-2], form.weights.shape[-1]),
             weights=form.weights,
         )
+
+    def _edit(self, lead: tuple[int, ...], counts: tuple[int, ...], like: Tensor) -> Tensor | None:
+        """The weights that stand in place of the next call's own, in its layout; none where it keeps its own."""
+        index = len(self.calls)
+        if index not in self.edits:
+            return None
+        edit = self.edits[index]
+        own = (*(lead if len(lead) == 2 else ()), *counts)
+        if edit.ndim != 4 or edit.numel() != math.prod((*lead, *counts)) or edit.shape[-len(own) :] != own:
+            raise InputError(
+                f"The edit of call {index} ({self._where()}) is {tuple(edit.shape)}, its weights are "
+                f"{(*lead, *counts)}. heedmap expected (batch, head, query, key)."
+            )
+        self.digest = hash((self.digest, "edit", index))  # what was found right of other calls says nothing of these
+        return edit.to(like).reshape(*lead, *counts)
 
     def _met(self, seam: str, output: Tensor | None, tapped: Any = None, **more: Any) -> Tensor:
         """Record a call; its output is where the graph begins, and where gradients are met."""
@@ -270,6 +300,10 @@ def _numbers(value: Any) -> Any:
     if isinstance(value, slice):
         return _numbers((value.start, value.stop, value.step))
     return tuple(map(_numbers, value)) if isinstance(value, (tuple, list)) else type(value).__name__
+
+
+def _exchanged(given: Any, old: Tensor, new: Tensor) -> Any:
+    return tree_map(lambda leaf: new if leaf is old else leaf, given)
 
 
 def _called_from(file: str) -> bool:

@@ -16,7 +16,7 @@ from heedmap.capture.attention import Attention
 from heedmap.capture.names import arguments, unwrapped
 from heedmap.capture.recorder import Recorder
 from heedmap.capture.tap import Gradients, Wanted
-from heedmap.errors import NoAttentionError
+from heedmap.errors import InputError, NoAttentionError
 from heedmap.records import Base, Heads, Mark, Name, Origin
 
 Step = Callable[[int, Heads, Tensor, Wanted | None], tuple[bool, Gradients | None]]
@@ -137,19 +137,28 @@ class Recording:
 
 
 @contextlib.contextmanager
-def record(model: nn.Module, inputs: Any, stems: bool = False) -> Iterator[Recording]:
+def record(
+    model: nn.Module, inputs: Any, stems: bool = False, edits: Mapping[int, Tensor] | None = None
+) -> Iterator[Recording]:
     """Run the model once, as it stands, and record it. One model is recorded by one thread at a time.
 
     With `stems` the graph begins where tokens are laid out, not at the first calls, so that these can be probed.
+    `edits` are weights (batch, head, query, key) that stand in place of what the softmax of a call would give.
     """
     with _lock(model), graph_on():
         inner, compiled = unwrapped(model)
-        recorder = Recorder(inner, stems)
+        recorder = Recorder(inner, stems, edits)
         args, kwargs = arguments(inner, inputs, recorder.enter)
         with _eagerly(compiled), recorder:
             output = inner(*args, **kwargs)
         if not recorder.calls:
             raise _no_attention(inner, recorder)
+        left = sorted(set(recorder.edits) - set(range(len(recorder.calls))))
+        if left:
+            raise InputError(
+                f"edits names {', '.join(map(str, left))}, and {type(inner).__name__} attends {len(recorder.calls)} "
+                f"times. heedmap expected numbers of calls, 0 to {len(recorder.calls) - 1}."
+            )
         yield Recording(recorder, output)
 
 

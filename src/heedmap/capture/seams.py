@@ -30,11 +30,15 @@ class Weighting:
 
 @dataclass(frozen=True)
 class Form:
-    """Weights (..., query, key) and values (..., key, channel); `order` puts the output as (..., query, channel)."""
+    """Weights (..., query, key) and values (..., key, channel).
+
+    `order` puts the output as (..., query, channel), `laid` the weights as they lay in the product.
+    """
 
     weights: Tensor
     values: Tensor
     order: tuple[int, ...]
+    laid: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def weighted(plan: Einsum | None, weights: Tensor, values: Tensor, first: bool) 
     if plan is None:
         if not first or values.ndim < 2 or weights.shape[-1] != values.shape[-2]:
             return None
-        return Form(weights, values, tuple(range(max(weights.ndim, values.ndim))))
+        return Form(weights, values, tuple(range(max(weights.ndim, values.ndim))), tuple(range(weights.ndim)))
     of_weights, of_values = (plan.left, plan.right) if first else (plan.right, plan.left)
     k = of_weights[-1]
     q = [letter for letter in of_weights if letter not in of_values and letter in plan.output]
@@ -115,7 +119,8 @@ def weighted(plan: Einsum | None, weights: Tensor, values: Tensor, first: bool) 
     for axis in missing:
         arranged = arranged.unsqueeze(axis)
     order = tuple(plan.output.index(letter) for letter in [*lead, q[0], d[0]])
-    return Form(_arrange(weights, of_weights, [*lead, q[0], k]), arranged, order)
+    laid = tuple([*lead, q[0], k].index(letter) for letter in of_weights)
+    return Form(_arrange(weights, of_weights, [*lead, q[0], k]), arranged, order, laid)
 
 
 def _arrange(tensor: Tensor, letters: str, order: list[str]) -> Tensor:

@@ -6,10 +6,10 @@ relevance[read]    +=   relevance[reading] @ map
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from heedmap.checking import batches, check, connected, noised, recorded, start_states
 from heedmap.context import context_of, names_of
@@ -30,11 +30,12 @@ def heed(
     readout: Readout | Sequence[Readout] | None = None,
     noise: str | bool | None = None,
     verify: str | bool = "once",
+    edits: Mapping[int, Tensor] | None = None,
 ) -> list[Explanation]:
-    """Explain each target of one input, with one forward pass for all of them."""
+    """Explain each target of one input, with one forward pass for all of them; `edits` as in `record`."""
     correct = correction_named(correction)
     explanations = []
-    with recorded(model, inputs, wiring, verify) as (recording, wired):
+    with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         context = context_of(model, inputs, recording.causal)
         for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
             target = settle(given, recording.output, context)
