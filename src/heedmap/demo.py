@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from heedmap.layouts import Grid, Regions
+from heedmap.evaluation import localisation
+from heedmap.evaluation.localisation import balance, spread
+from heedmap.layouts import Regions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +51,27 @@ def two_animals() -> Section:
         f"the zebra, {share(found[1], elephant.mask)} of what speaks for elephant on the elephant. Held against each "
         f"other, {share(found[2], zebra.mask)} of the red is on the zebra and {share(found[2], elephant.mask, -1)} of "
         "the blue on the elephant.",
+    )
+
+
+def one_animal() -> Section:
+    from heedmap.menagerie import scene
+
+    drawn = scene("snail", 21)
+    (snail,) = drawn.animals
+    vit = loaded("vit")
+    found = [
+        vit.explain(drawn.image, target="snail"),
+        vit.explain(drawn.image, target="snail", guide="menagerie:zebra"),
+    ]
+    speaks = [f"{(1 + balance(spread(e), snail.mask)) / 2:.0%}" for e in found]
+    return Section(
+        "One animal, and a guide",
+        "one-animal",
+        found,
+        f"Alone in its picture, a snail is weighed against itself: of what its pixels say, {speaks[0]} speaks for "
+        "snail. With a zebra stitched beside it (and cut off again), attention has somewhere else to go, and "
+        f"{speaks[1]} does.",
     )
 
 
@@ -146,7 +169,15 @@ def captions() -> Section:
     )
 
 
-SECTIONS: tuple[Callable[[], Section], ...] = (two_animals, detail, wrong_labels, detections, question, captions)
+SECTIONS: tuple[Callable[[], Section], ...] = (
+    two_animals,
+    one_animal,
+    detail,
+    wrong_labels,
+    detections,
+    question,
+    captions,
+)
 
 
 def named(explanation: Explanation, answer: str) -> Explanation:
@@ -156,16 +187,8 @@ def named(explanation: Explanation, answer: str) -> Explanation:
 
 
 def share(explanation: Explanation, mask: np.ndarray, sign: int = 1) -> str:
-    """How much of what speaks for (sign 1) or against (-1) lies on the mask, in percent; a patch spreads evenly."""
-    (example,) = explanation.shown
-    (stream,) = (name for name, layout in example.layouts.items() if isinstance(layout, Grid))
-    grid = example.layouts[stream]
-    assert isinstance(grid, Grid)
-    flowed = sign * explanation[stream][0, grid.first : grid.first + grid.rows * grid.columns]
-    across = len(mask) // grid.rows
-    spread = flowed.clamp(min=0).reshape(grid.rows, grid.columns)
-    spread = spread.repeat_interleave(across, 0).repeat_interleave(across, 1).numpy()
-    return f"{spread[mask].sum() / max(spread.sum(), 1e-12):.0%}"
+    """How much of what speaks for (sign 1) or against (-1) lies on the mask, in percent."""
+    return f"{localisation.share(spread(explanation), mask, sign):.0%}"
 
 
 def on_region(explanation: Explanation, box: tuple[int, ...], size: int) -> str:

@@ -84,7 +84,8 @@ class Shown:
     """One example as a person sees it: what was given, and what each stream's tokens are in it.
 
     `special` of a layout names the tokens that are no part of what was given (CLS, registers, padding, end marks).
-    `box` is the detection that is explained, `answer` what the explained target is in words.
+    `box` is the detection that is explained, `sure` how probable the model finds it, `answer` what the explained target
+    is in words.
     """
 
     layouts: Mapping[str, Layout]
@@ -92,3 +93,4 @@ class Shown:
     text: str | None = None
     box: Window | None = None
     answer: str | None = None
+    sure: float | None = None

@@ -159,6 +159,7 @@ def _from_shown(shown: tuple[Shown, ...]) -> tuple[list[dict[str, Any]], dict[st
                 "text": one.text,
                 "box": one.box,
                 "answer": one.answer,
+                "sure": one.sure,
             }
         )
     return header, {name: _bytes(data) for data, name in pictures.items()}
@@ -172,6 +173,7 @@ def _to_shown(header: dict[str, Any], tensors: dict[str, Any]) -> Shown:
         text=header["text"],
         box=None if box is None else _tuples(box),
         answer=header["answer"],
+        sure=header.get("sure"),
     )
 
 

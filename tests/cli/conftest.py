@@ -1,17 +1,12 @@
 """The command as a function: arguments in; exit code, standard output and standard error out."""
 
 import json
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 from heedmap import menagerie
 from heedmap.cli import main
-
-# The tiny models of the loading tests serve here too.
-sys.path.append(str(Path(__file__).parents[1] / "loading"))
 
 
 @dataclass(frozen=True)
@@ -56,18 +51,3 @@ def savanna(scene, tmp_path):
     path = tmp_path / "savanna.png"
     scene.image.save(path)
     return path
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """The folder of a tiny random model, by its name among those of the loading tests."""
-    import folders
-
-    made = {}
-
-    def get(name):
-        if name not in made:
-            made[name] = folders.make(name, tmp_path_factory.mktemp(name))
-        return str(made[name])
-
-    return get

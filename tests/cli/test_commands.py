@@ -1,9 +1,11 @@
 """Every command does what its help says, on models of the zoo."""
 
+import functools
 import json
 import sys
 
 import pytest
+import transformers
 from PIL import Image
 from rich.text import Text
 
@@ -27,6 +29,60 @@ def test_explain_says_what_it_explained_and_writes_a_picture(run, savanna, tmp_p
     assert found.out.startswith(f"{savanna}: zebra, ")
     assert made(tmp_path) == ["savanna.zebra.png"]
     assert "savanna.zebra.png" in found.out.splitlines()[-1]
+
+
+def test_several_targets_stand_beside_one_another(run, savanna, tmp_path):
+    (tmp_path / "two").mkdir()
+    for name in ("a.png", "b.png"):
+        menagerie.scene(["cat", "dog"], seed=ord(name[0])).image.save(tmp_path / "two" / name)
+    asked = (*VIT, "-T", "zebra", "-T", "elephant", "-T", "zebra", "--against", "cat", "-q")
+    found = run("explain", savanna, "two", *asked, "-f", "png,heed", "--json")
+    assert (found.code, found.err) == (0, "")
+    model = heedmap.load("zoo:vit")
+    for result in found.json["results"]:
+        said = [each["answer"] for each in result["explanations"]]
+        assert said == ["zebra rather than cat", "elephant rather than cat"]
+        for each, kind in zip(result["explanations"], ("zebra", "elephant"), strict=True):
+            alone = model.explain(result["picture"], target=kind, against="cat")
+            assert each["value"] == pytest.approx(float(alone.value), rel=1e-4)
+            values = [unit["value"] for unit in each["streams"][0]["units"]]
+            assert values == pytest.approx(alone["pixel_values"][0, 1:].tolist(), abs=1e-4)
+    stem = "zebra-rather-than-cat.elephant-rather-than-cat"
+    assert made(tmp_path) == sorted(
+        f"{name}.{stem}{ending}" for name in ("a", "b", "savanna") for ending in (".png", "-1.heed", "-2.heed")
+    )
+    with Image.open(tmp_path / "out" / f"savanna.{stem}.png") as sheet:
+        assert sheet.width > 3 * 320  # the picture and a column for each target
+
+
+def test_many_targets_are_counted_in_the_name(run, savanna, tmp_path):
+    every = [part for label in heedmap.load("zoo:vit").labels for part in ("-T", label)]
+    assert run("explain", savanna, *VIT, *every, "-q").code == 0
+    assert made(tmp_path) == ["savanna.zebra.horse.elephant.and-13-more.png"]
+
+
+def test_several_targets_take_one_forward_pass(run, savanna, monkeypatch):
+    passes = []
+    forward = transformers.ViTForImageClassification.forward
+    monkeypatch.setattr(
+        transformers.ViTForImageClassification,
+        "forward",
+        functools.wraps(forward)(lambda *a, **k: passes.append(1) or forward(*a, **k)),
+    )
+    assert run("explain", savanna, *VIT, "-T", "zebra", "-T", "cat", "-T", "dog", "--json").code == 0
+    assert len(passes) == 1
+
+
+def test_a_detector_that_does_not_see_the_target_says_so(run, savanna):
+    found = run("explain", savanna, "-m", "zoo:detr", "-T", "horse", "-T", "zebra", "--json")
+    assert found.code == 0
+    assert "not sure of horse (" in found.line
+    assert "zebra" not in found.line.removeprefix(str(savanna))
+    horse, zebra = found.json["results"][0]["explanations"]
+    assert horse["probability"] < 0.5 < zebra["probability"]
+    seen = run("predict", savanna, "-m", "zoo:detr", "--json").json["results"][0]["answers"]
+    assert zebra["probability"] == pytest.approx(next(each["value"] for each in seen if each["label"] == "zebra"))
+    assert run("explain", savanna, "-m", "zoo:detr", "-T", "horse", "--threshold", "0", "--json").err == ""
 
 
 def test_without_a_target_the_prediction_is_explained_and_that_is_said(run, savanna, tmp_path):
@@ -162,6 +218,34 @@ def test_compare_all_takes_every_variant_that_the_model_admits(run, savanna):
     assert {*found.json["results"], *found.json["failed"]} >= every
 
 
+def test_compare_says_what_it_left_out_after_the_table_and_in_its_own_words(run, savanna):
+    found = run("compare", savanna, *VIT, "-T", "zebra")
+    assert found.code == 0
+    assert found.line.startswith("Left out: heed:positive+noise. ")
+    assert "noise=" not in found.line
+    assert run("compare", savanna, *VIT, "-T", "zebra", "--json").err == ""
+    asked = run("compare", savanna, *VIT, "-T", "zebra", "--methods", "heed,heed:positive+noise")
+    assert asked.code == 1
+
+
+def test_compare_explains_every_object_of_a_detector_and_says_where_it_is(run, savanna, tmp_path):
+    asked = (savanna, "-m", "zoo:detr", "--methods", "heed,heed:positive")
+    record = run("compare", *asked, "--json").json
+    answers = {name: [(each["answer"], each["box"]) for each in row] for name, row in record["results"].items()}
+    assert sorted(name for name, _ in answers["heed"]) == ["elephant", "zebra"]
+    assert answers["heed"] == answers["heed:positive"]
+    told = run("compare", *asked)
+    assert (told.code, told.err) == (0, "")
+    first = told.out.splitlines()[:3]
+    assert first[0].endswith("the 2 objects it sees (no --target was given)")
+    assert {line.split()[0] for line in first[1:]} == {"zebra", "elephant"}
+    assert all(" at 0." in line for line in first[1:])
+    assert made(tmp_path) == ["savanna.detections.compared.png"]
+    unsure = run("compare", *asked, "--threshold", "1")
+    assert unsure.out.splitlines()[0].endswith("the object it is surest of (no --target was given)")
+    assert "no object is 100% sure" in unsure.line
+
+
 # ---- what a model is
 
 
@@ -170,6 +254,9 @@ def test_wiring_prints_the_table_of_the_library(run, savanna):
     plain = run("wiring", *VIT, "--json").json
     assert plain["calls"][0]["seam"]
     assert plain["streams"] == {"pixel_values": 145}
+    assert plain["given"] == "a picture of noise, since none was given"
+    assert run("wiring", *VIT).out.splitlines()[-1] == f"Tried with {plain['given']}."
+    assert run("wiring", savanna, *VIT).out.splitlines()[-1] == f"Tried with {savanna}."
 
 
 def test_doctor_tells_what_can_be_explained(run):
@@ -183,6 +270,15 @@ def test_doctor_tells_what_can_be_explained(run):
     assert record["methods"]["heed:complete"] == "yes"
     assert sum(record["seams"].values()) == record["calls"] > 0
     assert run("doctor", *VIT).out.splitlines()[-1] == "Its prediction can be explained."
+
+
+def test_doctor_says_what_it_tried_and_folds_what_is_alike(run, savanna):
+    found = run("doctor", "-m", "zoo:detr").out
+    assert "tried with  a picture of noise, since none was given" in found
+    assert "special: object queries 0 to 15\n" in found
+    assert f"tried with  {savanna}" in run("doctor", savanna, *VIT).out
+    told = run("doctor", savanna, "-m", "zoo:lxmert").out
+    assert f"tried with  {savanna}; the text 'what is this?', since none was given" in told
 
 
 def test_doctor_says_why_not(run, monkeypatch):

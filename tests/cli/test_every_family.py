@@ -91,6 +91,20 @@ def test_a_question_about_regions_from_a_file(run, folder, room, regions):
     assert found["explanations"][0]["predicted"] == answers[0]["label"]
 
 
+@pytest.mark.parametrize(
+    ("name", "second", "unit"),
+    [("visual-bert", "visual_embeds", "region 1"), ("vilt", "pixel_values", "row 1, column 1")],
+)
+def test_the_parts_of_a_joined_stream_are_told_apart(run, folder, room, regions, name, second, unit):
+    more = ("--regions", regions) if name == "visual-bert" else ()
+    found = run("explain", room, "--model", folder(name), "--text", "is there a zebra?", *more, "--json")
+    streams = found.json["results"][0]["explanations"][0]["streams"]
+    assert len({each["stream"] for each in streams}) == 1
+    units = {each["part"]: [unit["name"] for unit in each["units"]] for each in streams}
+    assert set(units) == {"input_ids", second}
+    assert unit in units[second]
+
+
 def test_captions_to_choose_from(run, folder, room):
     captions = ("--text", "a zebra", "--text", "an elephant")
     found, answers = explained(run, room, "--model", folder("clip"), *captions)
@@ -99,6 +113,19 @@ def test_captions_to_choose_from(run, folder, room):
     wrong = run("explain", room, "--model", folder("clip"), *captions, "--target", "a zebr")
     assert wrong.code == 2
     assert "Did you mean 'a zebra'?" in wrong.line
+
+
+def test_several_captions_stand_in_one_row(run, folder, room, tmp_path):
+    captions = [part for text in ("a zebra", "an elephant", "a dog") for part in ("--text", text)]
+    asked = ("-T", "a zebra", "-T", "an elephant", "--against", "a dog", "--format", "png,html,heed", "-q")
+    found = run("explain", room, "--model", folder("clip"), *captions, *asked)
+    assert (found.code, found.err) == (0, "")
+    (sheet,) = (tmp_path / "out").glob("*.png")
+    with Image.open(sheet) as made:
+        assert made.width > 3 * 320
+    (page,) = (tmp_path / "out").glob("*.html")
+    assert page.read_text().count("<section>") == 1
+    assert len(list((tmp_path / "out").glob("*.heed"))) == 2
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])

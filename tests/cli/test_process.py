@@ -48,6 +48,19 @@ def test_help_needs_none_of_the_heavy_packages(tmp_path):
     assert "Examples" in run.stdout
 
 
+@pytest.mark.parametrize(("name", "meant"), [("vit", "zoo:vit"), ("zoo:vti", "zoo:vit")])
+def test_a_model_that_is_none_is_told_at_once(tmp_path, savanna, name, meant):
+    code = (
+        "import sys; from heedmap.cli import main\n"
+        "class Shut:\n    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'huggingface_hub'): raise SystemExit(f'{name} is not needed')\n"
+        f"sys.meta_path.insert(0, Shut()); raise SystemExit(main(['explain', {str(savanna)!r}, '-m', {name!r}]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert run.returncode == 2
+    assert f"Did you mean {meant}?" in run.stderr
+
+
 def test_explaining_starts_soon_and_writes_a_picture_whatever_the_terminal_lacks(tmp_path, savanna):
     poor = {**os.environ, "PYTHONIOENCODING": "ascii", "TERM": "dumb"}
     assert seconds(6, "explain", savanna, "--model", "zoo:vit", cwd=tmp_path, env=poor) < 6

@@ -203,6 +203,7 @@ def test_vilt_s_shuffled_patches_are_where_they_are(folder):
     moved = (embeddings(model, picture(48, 32)) != embeddings(model, changed)).any(-1).nonzero().flatten().tolist()
     assert len(moved) == 1
     assert boxes.boxes[moved[0] - words][:2] == pytest.approx((2 / 6, 1 / 4))
+    assert boxes.names[moved[0] - words] == "row 2, column 3"
 
 
 def test_vilt_s_patches_of_a_batch(folder):

@@ -34,7 +34,8 @@ def test_of_the_zoo():
     assert model.labels[0] == "zebra"
     assert not model.module.training
     assert {p.dtype for p in model.module.parameters()} == {torch.float32}
-    refused("zoo:vti", r"No model of the zoo is called 'vti'. Did you mean 'vit'", InputError)
+    refused("zoo:vti", r"No model of the zoo is called 'vti'. Did you mean zoo:vit\?", InputError)
+    refused("vit", r"There is no folder 'vit'. Did you mean zoo:vit\?")
 
 
 def test_a_zoo_model_that_is_not_there_says_so(monkeypatch, tmp_path):
@@ -159,6 +160,14 @@ def hub(monkeypatch):
 def test_what_the_hub_says(hub, kind, match):
     hub(kind)
     refused("someone/model", match)
+
+
+@pytest.mark.parametrize("kind", ["nobody", "silence"])
+def test_a_name_that_is_nearly_one_of_the_zoo_s(hub, kind):
+    hub(kind)
+    refused("vti", r"Did you mean zoo:vit\?")
+    refused("detre", r"Did you mean zoo:detr\?")
+    assert "Did you mean" not in str(refused("someone/model", "someone/model"))
 
 
 def test_a_revision_that_is_not_there(hub):

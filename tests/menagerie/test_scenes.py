@@ -200,6 +200,7 @@ def test_animals_stay_inside_of_the_plan():
         (lambda: scene("zebra", 0, 8), "A scene of 8 pixels is too small to draw in: 16 is the least."),
         (lambda: scene("zebra", -1), "seed -1 is negative. Seeds are whole numbers from 0 upwards."),
         (lambda: scene("zebra", 1.5), "seed 1.5 is no whole number. Seeds are whole numbers from 0 upwards."),
+        (lambda: list(scenes(-1, 0)), "n=-1: give how many scenes to draw, 0 or more."),
         (lambda: list(scenes(1, 0, animals=2)), "animals=2: give the least and the most, as in (2, 2)."),
         (lambda: list(scenes(1, 0, (3, 2))), "animals=(3, 2): the least comes first, as in (1, 4)."),
         (

@@ -283,6 +283,56 @@ def test_pictures_of_a_row_are_level_and_as_large(opened):
     assert np.ptp(places, axis=0).max() < 0.5
 
 
+@pytest.mark.parametrize(
+    ("panels", "width", "lines"),
+    [(3, 1200, [4]), (3, 800, [2, 2]), (3, 400, [1] * 4), (4, 1200, [3, 2]), (6, 1200, [4, 3]), (2, 800, [2, 1])],
+)
+def test_lines_of_a_row_are_balanced(opened, panels, width, lines):
+    """The picture stands in the row too."""
+    made = [patches(GRID, answer=f"answer {i}") for i in range(panels)]
+    page = opened(made, look={"width": width})
+    tops = page.run("[...document.querySelectorAll('.stage')].map((e) => Math.round(e.getBoundingClientRect().top))")
+    assert [tops.count(top) for top in sorted(set(tops))] == lines
+    page.ask("Emulation.setDeviceMetricsOverride", width=1200, height=900, deviceScaleFactor=1, mobile=False)
+    page.wait("innerWidth === 1200")
+    page.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    again = page.run("[...document.querySelectorAll('.stage')].map((e) => Math.round(e.getBoundingClientRect().top))")
+    assert again.count(min(again)) == {2: 3, 3: 4, 4: 3, 6: 4}[panels]
+
+
+@pytest.mark.parametrize("width", [1200, 800, 400])
+def test_the_legend_is_seen_above_the_panels_however_far_one_scrolls(opened, width):
+    page = opened([patches(GRID, answer=f"answer {i}") for i in range(9)], look={"width": width})
+    where = (
+        "(() => { const r = document.querySelector('.legend').getBoundingClientRect(); return [r.top, r.bottom]; })()"
+    )
+    assert page.run("document.querySelectorAll('.legend').length") == 1
+    assert page.run(where)[1] < page.run("document.querySelector('.stage').getBoundingClientRect().top")
+    page.run("scrollTo({top: 1e6, behavior: 'instant'})")
+    assert page.run("scrollY") > 100
+    assert 0 <= page.run(where)[0] < page.run(where)[1] < 60
+
+
+def test_regions_are_named_as_on_the_painted_picture(opened):
+    page = opened(question())
+    names = "[...document.querySelectorAll('.named')].filter((e) => getComputedStyle(e).visibility !== 'hidden')"
+    assert page.run(f"{names}.map((e) => e.textContent)") == ["cat −0.50", "zebra +1.00"]
+    painted = render.svg(question())
+    assert all(name in painted for name in ("cat −0.50", "zebra +1.00"))
+    stage = page.place(".stage.view")
+    left, top, width, height = page.place(".named.against")
+    shares = ((left - stage[0]) / stage[2], (top - page.place(".stage.view")[1]) / stage[3])
+    assert np.allclose(shares, (0.25, 0.25), atol=0.01)
+    assert np.allclose((width / stage[2], height / stage[3]), (0.5, 0.5), atol=0.01)
+    inside = (
+        "((e) => { const r = e.getBoundingClientRect(), s = e.closest('.stage').getBoundingClientRect(); "
+        "return r.left >= s.left - 1 && r.right <= s.right + 1; })"
+    )
+    assert page.run(f"[...document.querySelectorAll('.named span')].every({inside})")
+    page.click("input[value=for] + span")
+    assert page.run(f"{names}.map((e) => e.textContent)") == ["zebra +1.00"]
+
+
 def test_a_touch_reads_a_patch(opened):
     page = opened(patches(GRID), look={"width": 360, "height": 740, "phone": True})
     page.ask("Emulation.setTouchEmulationEnabled", enabled=True)

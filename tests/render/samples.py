@@ -43,7 +43,8 @@ def patches(
     rows = [[1.0, 0.0, -0.5], [0.0, 0.25, 0.0]] if values is None else values
     flowed = torch.tensor([[9.0, *(value for row in rows for value in row)]])
     layout = Grid(len(rows), len(rows[0]), 1, fields.pop("window", (0.0, 0.0, 1.0, 1.0)), {0: "[CLS]"})
-    shown = Shown({STREAM: layout}, picture=picture, box=fields.pop("box", None), answer=fields.pop("answer", None))
+    more = {name: fields.pop(name, None) for name in ("box", "answer", "sure")}
+    shown = Shown({STREAM: layout}, picture=picture, **more)
     return explanation({STREAM: flowed}, (shown,), **fields)
 
 

@@ -46,11 +46,12 @@ def test_what_the_tokens_are_is_kept(make, tmp_path):
 
 
 def test_a_box_an_answer_and_a_window_are_kept(tmp_path):
-    e = patches(box=(0.1, 0.2, 0.3, 0.4), answer="斑马", window=(-0.1, 0.0, 1.1, 1.0))
+    e = patches(box=(0.1, 0.2, 0.3, 0.4), answer="斑马", sure=0.25, window=(-0.1, 0.0, 1.1, 1.0))
     e.save(tmp_path / "x.heed")
     opened = heedmap.open(tmp_path / "x.heed").shown[0]
     assert same(opened, e.shown[0])
     assert opened.box == (0.1, 0.2, 0.3, 0.4)
+    assert opened.sure == 0.25
     assert opened.layouts["pixel_values"].special == {0: "[CLS]"}
 
 

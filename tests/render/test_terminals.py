@@ -33,6 +33,12 @@ def test_without_colour_signs_and_tenths_tell():
     )
 
 
+def test_where_colour_is_not_wanted_signs_tell(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    lines = printed(patches(), colour="truecolor").splitlines()
+    assert lines[1:3] == ["+9 ·-5", " ·+2 ·"]
+
+
 def test_without_colour_words_carry_their_strength():
     assert "the(+0.10) acting(+0.50) is dreadful(-1.00)" in printed(sentence())
     assert "[CLS](+1.00) the acting(+0.10) is dreadful(-0.20) [SEP](+0.40)" in printed(sentence(), special=True)

@@ -156,5 +156,5 @@ def test_demo_makes_the_picture_of_the_readme(capsys, tmp_path):
         difference = np.abs(np.asarray(made, dtype=int) - np.asarray(shown, dtype=int))
     assert difference.max() <= 8
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
-    assert page.count("<h2>") == 6
+    assert page.count("<h2>") == 7
     assert "what colour is the" in page

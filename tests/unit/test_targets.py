@@ -317,7 +317,7 @@ def test_an_unknown_label_is_met_with_the_nearest():
 def test_an_unknown_label_without_a_near_one_is_met_with_the_first():
     assert refusal(LabelError, "quux") == (
         "Label 'quux' is not one of this model's 16 labels. There are 'lion', 'zebra', 'giraffe', 'hippo', "
-        "'ostrich', 'tusker, elephant', 'cat', 'dog' .... Give one, or an index."
+        "'ostrich', 'tusker, elephant', 'cat', 'dog' and 8 more. Give one, or an index."
     )
 
 

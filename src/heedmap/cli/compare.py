@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +13,11 @@ import typer
 
 from heedmap.cli import options
 from heedmap.cli.drawing import write
-from heedmap.cli.files import Folder, formats, slug
+from heedmap.cli.files import Folder, called, formats, slug
 from heedmap.cli.listing import table
 from heedmap.cli.many import cases, check_texts
-from heedmap.cli.models import Wish, given, loaded, reader
-from heedmap.cli.numbers import numbers
+from heedmap.cli.models import Wish, doubt, explained, given, known, loaded, reader, targets
+from heedmap.cli.numbers import at, numbers
 from heedmap.cli.talk import FAILED, UsageError, busy, dump, one_line, say, show, warn
 from heedmap.errors import HeedmapError, LabelError
 
@@ -43,6 +44,9 @@ def compare(
     ] = None,
     against: options.Against = None,
     loss: options.Loss = None,
+    guide: options.Guide = None,
+    side: options.Side = None,
+    threshold: options.Threshold = 0.5,
     methods: Annotated[
         str, typer.Option(help="Names with commas, such as heed,heed:positive; all is every method and variant.")
     ] = ALL,
@@ -57,27 +61,34 @@ def compare(
 ) -> int:
     """Compare methods on one picture: a row for each method, a column for each answer.
 
+    Without --target the prediction is explained; of a detector, every object it is sure of.
+
     Examples:
       heedmap compare savanna.png --model zoo:vit --target zebra
       heedmap compare savanna.png --model zoo:vit --target zebra --target elephant --methods heed,heed:positive
     """
-    wishes = [Wish(one, against, loss) for one in target or [None]]
+    wish = Wish(targets(target), against, loss, guide=guide, side=side)
+    known(model)
     paths = [picture] if picture else []
     check_texts(paths, text)
     endings = formats(format)
     folder = Folder(out or Path("out"), paths) if not json or out or format else None
     names = named(methods)
+    wish = wish.read()
     chosen = loaded(model, task, device)
     case, *more = cases(paths, text, chosen)
     if more:
         raise UsageError(f"{len(more) + 1} texts were given. compare looks at one: give --text once.")
     thing = case.picture and reader(chosen, regions)(case.picture)
     shown = given(chosen, [thing], case.text, regions)
-    rows, refused = _rows(chosen, shown, [wish.among(chosen.labels) for wish in wishes], names)
-    for name, line in refused.items():
-        warn(f"{name}: {line}")
+    wish = wish.among(chosen.labels)
+    rows, refused = _rows(chosen, shown, wish, threshold, names)
     if not rows:
+        for name, line in refused.items():
+            warn(f"{name}: {line}")
         return FAILED
+    if doubtful := doubt(next(iter(rows.values())), wish, threshold):
+        warn(f"{case.name}: {doubtful}")
     results = {name: [numbers(each, special) for each in row] for name, row in rows.items()}
     agreement = _agreement(results)
     record = {
@@ -87,19 +98,23 @@ def compare(
         "agreement": agreement,
         "failed": refused,
     }
-    stem = picture.stem[:100] if picture else slug((text or ["text"])[0])
-    answers = [each["answer"] for each in next(iter(results.values()))]
-    written = [] if folder is None else write(
-        folder, ".".join([stem, *map(slug, answers), "compared"]), endings, rows, special, record
-    )  # fmt: skip
+    stem = picture.stem if picture else slug(case.name)
+    first = next(iter(results.values()))
+    answers = ["detections"] if wish.open and len(first) > 1 else [each["answer"] for each in first]
+    name = called(stem, answers, "compared")
+    written = [] if folder is None else write(folder, name, endings, rows, special, record)
     if json:
         dump({**record, "files": written})
     else:
+        _introduced(case.name, first, wish)
         _told(results, agreement)
         for file in written:
             say(f"  written: {file}")
-    # With "all", a method that this model does not admit is told and left out; one asked for by name has failed.
-    return FAILED if refused and methods != ALL else 0
+    # With "all", a method that this model does not admit is left out; one asked for by name has failed.
+    if methods.strip() != ALL or not json:
+        for line, unfit in _by_reason(refused).items():
+            warn(f"Left out: {', '.join(unfit)}. {line}")
+    return FAILED if refused and methods.strip() != ALL else 0
 
 
 def named(text: str) -> list[str]:
@@ -120,19 +135,26 @@ def named(text: str) -> list[str]:
 
 
 def _rows(
-    model: Model, shown: Mapping[str, Any], wishes: Sequence[Wish], names: Sequence[str]
+    model: Model, shown: Mapping[str, Any], wish: Wish, threshold: float, names: Sequence[str]
 ) -> tuple[dict[str, list[Explanation]], dict[str, str]]:
-    """For each method its explanations, one per target; and why a method has none."""
+    """For each method its explanations, one per answer; and why a method has none."""
     rows, refused = {}, {}
     for name in names:
         with busy(name):
             try:
-                rows[name] = [model.explain(**shown, **w.options(), method=name) for w in wishes]
+                rows[name] = explained(model, shown, replace(wish, method=name), threshold)
             except LabelError as error:
                 raise UsageError(str(error)) from error
             except HeedmapError as error:
                 refused[name] = one_line(error)
     return rows, refused
+
+
+def _by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
+    told: dict[str, list[str]] = {}
+    for name, line in refused.items():
+        told.setdefault(line, []).append(name)
+    return told
 
 
 def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[float]]:
@@ -152,13 +174,27 @@ def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
     return sum(map(operator.mul, a, b)) / lengths if lengths else 0.0
 
 
+def _introduced(name: str, found: Sequence[Mapping[str, Any]], wish: Wish) -> None:
+    """What is explained where nobody named it, and of a detector where it is."""
+    boxed = [each for each in found if each["box"] is not None]
+    what = f"{found[0]['answer']}, the prediction"
+    if boxed:
+        what = f"the {len(boxed)} objects it sees" if len(boxed) > 1 else "the object it is surest of"
+    if wish.targets == (None,):
+        say(f"{name}: {what} (no --target was given)")
+    for each in boxed:
+        say(f"  {each['answer']}{at(each['box'])}")
+
+
 def _told(results: Mapping[str, Sequence[Mapping[str, Any]]], agreement: Mapping[str, Sequence[float]]) -> None:
     first = next(iter(results))
-    show(table(("method", "answer", "value", "most for", "most against", f"cosine with {first}"), [
+    show(table(("method", "answer", "value", "most for", "most against", "cosine"), [
         (name, each["answer"], f"{each['value']:.4g}", *_loudest(each), f"{cosine:.2f}")
         for name, row in results.items()
         for each, cosine in zip(row, agreement[name], strict=True)
     ]))  # fmt: skip
+    if len(results) > 1:
+        say(f"  cosine: how alike to {first}")
 
 
 def _loudest(found: Mapping[str, Any]) -> tuple[str, str]:

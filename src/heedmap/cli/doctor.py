@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ from heedmap.cli import options
 from heedmap.cli.compare import ALL, named
 from heedmap.cli.models import loaded
 from heedmap.cli.talk import FAILED, busy, dump, one_line, say
-from heedmap.cli.wiring import stand_ins
+from heedmap.cli.wiring import stand_ins, tried_with
 
 if TYPE_CHECKING:
     from heedmap.families import Model
@@ -64,7 +65,7 @@ def examine(model: Model, picture: Path | None, texts: list[str] | None, regions
         "labels": len(model.labels),
         "parameters": sum(each.numel() for each in model.module.parameters()),
         "device": str(next(model.module.parameters()).device),
-        "given": "noise and stock words" if picture is None and texts is None else "what you gave",
+        "given": tried_with(model, picture, texts),
         "calls": len(wired.calls) if wired else 0,
         "seams": dict(Counter(call.seam for call in wired.calls)) if wired else {},
         "streams": _streams(explained) if explained else dict(wired.tokens) if wired else {},
@@ -108,6 +109,7 @@ def _version(package: str) -> str | None:
 
 def _told(source: str, found: dict[str, Any]) -> None:
     say(f"{source}: {found['class']}, {found['task']}, {found['parameters']:,} parameters on {found['device']}")
+    say(f"  tried with  {found['given']}")
     say(f"  answers     {found['labels'] or 'no'} labels")
     seams = ", ".join(f"{number} through {seam}" for seam, number in found["seams"].items())
     say(f"  attention   {found['calls']} calls: {seams or 'none met'}")
@@ -128,5 +130,30 @@ def _told(source: str, found: dict[str, Any]) -> None:
 def _stream(stream: Any) -> str:
     if isinstance(stream, int):
         return f"{stream} tokens"
-    special = ", ".join(f"{name} ({place})" for place, name in stream["special"].items())
+    special = ", ".join(_folded(stream["special"]))
     return f"{stream['tokens']} tokens ({stream['layout']}), special: {special or 'none'}"
+
+
+def _folded(special: Mapping[str, str]) -> list[str]:
+    """Each kind with its places: `[CLS] (0)`, `[PAD] (7 to 9)`, `object queries 0 to 15`."""
+    from heedmap.render.sheets import plural
+
+    kinds: dict[str, list[str]] = {}
+    for place, name in special.items():
+        kinds.setdefault(re.sub(r"\d+", "", name), []).append(place)
+    told = []
+    for kind, places in kinds.items():
+        first, last = special[places[0]], special[places[-1]]
+        if len(places) > 1 and kind.endswith(" "):  # told by kind and number
+            told.append(f"{plural(kind.strip())} {first.split()[-1]} to {last.split()[-1]}")
+        else:
+            told.append(f"{first}{f' to {last}' * (last != first)} ({_span(places)})")
+    return told
+
+
+def _span(places: Sequence[str]) -> str:
+    """Numbers that follow one another as a range."""
+    first, last = int(places[0]), int(places[-1])
+    if len(places) > 2 and last - first + 1 == len(places):
+        return f"{first} to {last}"
+    return ", ".join(places) if len(places) <= 4 else f"{len(places)} of them, {first} to {last}"

@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.cli import options
 from heedmap.cli.drawing import write
-from heedmap.cli.files import Folder, formats, pictures, slug
+from heedmap.cli.files import Folder, called, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
-from heedmap.cli.models import Wish, example, given, loaded, reader
-from heedmap.cli.numbers import numbers
-from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
+from heedmap.cli.models import Wish, doubt, example, explained, given, known, loaded, reader, targets
+from heedmap.cli.numbers import at, numbers
+from heedmap.cli.talk import FAILED, INTERRUPTED, dump, say, show, warn
 
 if TYPE_CHECKING:
     from heedmap.families import Model
     from heedmap.records import Explanation
 
 ONE_NUMBER = "image-classification"  # answers that are no place in an output, so that pictures may go together
-DETECTION = "object-detection"
 SHOWN = 4  # pictures whose heat is drawn in the terminal
 
 
@@ -34,6 +33,8 @@ def explain(
     loss: options.Loss = None,
     correction: options.Correction = None,
     method: options.Method = None,
+    guide: options.Guide = None,
+    side: options.Side = None,
     prefix: options.Prefix = None,
     regions: options.Regions = None,
     threshold: options.Threshold = 0.5,
@@ -49,30 +50,31 @@ def explain(
 ) -> int:
     """Explain an answer: what in the picture (or the words) speaks for it, and what against it.
 
-    Without --target the prediction is explained; of a detector, every object it is sure of.
+    Without --target the prediction is explained; of a detector, every object it is sure of. Several targets stand
+    beside one another.
 
     Examples:
-      heedmap explain savanna.png -m zoo:vit --target zebra
+      heedmap explain savanna.png -m zoo:vit -T zebra -T elephant
       heedmap explain savanna.png -m zoo:vit -T zebra --against elephant -f html
+      heedmap explain snail.png -m zoo:vit --guide menagerie:zebra
       heedmap explain photos/ -m facebook/detr-resnet-50 --out boxes
       heedmap explain room.png -m zoo:lxmert --text "is there a cat?"
       heedmap explain pet.png -m zoo:clip -t "a cat" -t "a dog" -T "a dog"
     """
-    if target and len(target) > 1:
-        raise UsageError("explain takes one --target. `heedmap compare` puts several beside one another.")
-    wish = Wish(target[0] if target else None, against, loss, correction, method)
+    wish = Wish(targets(target), against, loss, correction, method, guide, side)
+    known(model)
     paths = pictures(picture or [])
     writes = not json or out is not None or format is not None
     endings = formats(format)
     check_texts(paths, text)
     folder = Folder(out or Path("out"), paths) if writes else None
-    wish.checked()
+    wish = wish.checked().read()
     chosen = loaded(model, task, device)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)
     tally = Tally(debug=debug)
     report = _Report(folder, endings, special, wish, drawn=0 if quiet else SHOWN, silent=json)
-    together = batch if chosen.task == ONE_NUMBER and (wish.target is not None or wish.against is None) else 1
+    together = batch if chosen.task == ONE_NUMBER and (wish.targets != (None,) or wish.against is None) else 1
     extras = {"regions": regions, "prefix": prefix}
     stopped = False
     try:
@@ -109,17 +111,11 @@ def _explained(
     extras: Mapping[str, Any],
     threshold: float,
 ) -> list[list[Explanation]]:
-    """The explanations of each case: one, or of a detector one for each object where no target is named."""
-    asked = wish.options()
-    if model.task == DETECTION and wish.target is None and wish.against is None:
-        found = model.explain_detections(things[0], threshold=threshold, **asked)
-        if found:
-            return [found]
-        warn(
-            f"{together[0].name}: no object is {threshold:.0%} sure (--threshold). Its surest one is explained instead."
-        )
-    explanation = model.explain(**given(model, things, together[0].text, **extras), **asked)
-    return [[example(explanation, i)] for i in range(len(together))]
+    """The explanations of each case: one for each target."""
+    found = explained(model, given(model, things, together[0].text, **extras), wish, threshold)
+    if doubtful := doubt(found, wish, threshold):
+        warn(f"{together[0].name}: {doubtful}")
+    return [[example(each, i) for each in found] for i in range(len(together))]
 
 
 @dataclass
@@ -154,14 +150,15 @@ class _Report:
     def _write(self, case: Case, explanations: list[Explanation], record: Any) -> list[str]:
         if self.folder is None:
             return []
-        stem = case.picture.stem[:100] if case.picture else slug(case.name)
+        stem = case.picture.stem if case.picture else slug(case.name)
         said = [str(name) for name in (self.wish.method, self.wish.correction) if name]
-        answer = record["explanations"][0]["answer"] if len(explanations) == 1 else "detections"
-        name = ".".join([stem, *map(slug, (answer, *said))])
-        return write(self.folder, name, self.endings, explanations, self.special, record)
+        detections = self.wish.open and len(explanations) > 1
+        answers = ["detections"] if detections else [each["answer"] for each in record["explanations"]]
+        name = called(stem, answers, *said)
+        return write(self.folder, name, self.endings, {"": explanations}, self.special, record)  # one row
 
 
 def _headline(case: Case, found: dict[str, Any]) -> str:
     """What was explained, and that it was the prediction where nobody named a target."""
     prediction = " (the prediction: no --target was given)" if found["predicted"] is not None else ""
-    return f"{case.name}: {found['answer']}{prediction}, {found['value']:.4g}"
+    return f"{case.name}: {found['answer']}{prediction}, {found['value']:.4g}{at(found['box'])}"

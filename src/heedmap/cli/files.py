@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,7 +12,9 @@ from heedmap.cli.talk import UsageError
 
 FORMATS = ("png", "svg", "html", "json", "heed")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-LONGEST = 60  # characters of a slug
+LONGEST = 40  # characters of a slug: of a name's parts together 255 are allowed
+STEM = 70  # characters of a picture's own name
+FEW = 3  # things told by name
 
 
 class Folder:
@@ -63,14 +65,31 @@ def formats(text: str | None, default: str = "png") -> tuple[str, ...]:
 
 
 def pictures(paths: Iterable[Path]) -> list[Path]:
-    """Every path, folders replaced by the pictures in them."""
+    """Every path, folders replaced by the pictures in them; what is in folders below is left alone."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(each for each in path.iterdir() if each.suffix.lower() in PICTURES) if path.is_dir() else [path]
-        if not inside:
-            raise UsageError(f"The folder {str(path)!r} holds no picture ({', '.join(PICTURES)}). Name one that does.")
-        found += inside
+        found += _inside(path) if path.is_dir() else [path]
     return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    held = sorted(folder.iterdir())
+    found = [each for each in held if each.suffix.lower() in PICTURES and not each.is_dir()]
+    if found:
+        return found
+    told = f"The folder {str(folder)!r} holds no picture ({', '.join(PICTURES)})."
+    below = [str(each) for each in held if each.is_dir()]
+    if not below:
+        raise UsageError(f"{told} Name one that does.")
+    more = f" and {len(below) - FEW} more" if len(below) > FEW else ""
+    raise UsageError(f"{told} Folders in it are not searched: name them, {', '.join(below[:FEW])}{more}.")
+
+
+def called(stem: str, answers: Sequence[str], *said: str) -> str:
+    """What a file is called: after its picture, what was explained, and what else was said."""
+    first = [slug(answer) for answer in answers[:FEW]]
+    more = [f"and-{len(answers) - FEW}-more"] if len(answers) > FEW else []
+    return ".".join([stem[:STEM], *first, *more, *map(slug, said)])
 
 
 def slug(text: str) -> str:

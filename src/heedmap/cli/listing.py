@@ -75,7 +75,10 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> Any:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*titles, box=SIMPLE_HEAD)
+    table = Table(box=SIMPLE_HEAD)
+    for title in titles:
+        longest = max(map(len, title.split()), default=0)
+        table.add_column(title, overflow="fold", no_wrap=title == titles[0], min_width=longest)  # names stay whole
     for row in rows:
         table.add_row(*row)
     return table

@@ -78,7 +78,7 @@ def each(
     batch: int = 1,
 ) -> None:
     """Read, work on and finish every case; a batch that fails is tried again one by one."""
-    with _progress(len(wanted)) as step:
+    with progress(len(wanted)) as step:
         for start in range(0, len(wanted), batch):
             together = wanted[start : start + batch]
             _together(list(_opened(together, read, tally)), work, finish, tally)
@@ -123,7 +123,7 @@ def _opened(together: Sequence[Case], read: Callable[[Path], Any], tally: Tally)
         yield case, picture
 
 
-def _progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
+def progress(total: int) -> AbstractContextManager[Callable[[int], None]]:
     """A bar on standard error, where somebody looks and there is something to wait for."""
     if total < 2 or not sys.stderr.isatty():
         return nullcontext(lambda steps: None)

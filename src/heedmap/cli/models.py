@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedmap.cli.talk import UsageError, busy, one_of
-from heedmap.errors import InputError
+from heedmap.cli.talk import UsageError, busy, one_line, one_of
+from heedmap.errors import HeedmapError, InputError
 
 if TYPE_CHECKING:
     from heedmap.families import Model
     from heedmap.records import Explanation
 
+DETECTION = "object-detection"
 LOSSES = ("difference", "ratio", "relative")
 CORRECTIONS = ("complete", "positive", "absolute")
 
@@ -22,11 +24,13 @@ CORRECTIONS = ("complete", "positive", "absolute")
 class Wish:
     """What to explain and how; what is None is left to the model."""
 
-    target: str | int | None = None
+    targets: tuple[str | int | None, ...] = (None,)
     against: str | int | None = None
     loss: str | None = None
     correction: str | None = None
     method: str | None = None
+    guide: Any = None
+    side: str | None = None
 
     def __post_init__(self) -> None:
         """What can be told without a model."""
@@ -36,10 +40,17 @@ class Wish:
             one_of("--correction", self.correction, CORRECTIONS)
         if self.loss and self.against is None:
             raise UsageError(f"--loss {self.loss} compares two answers. Give --against too.")
-        if "" in (_plain(self.target), _plain(self.against)):
+        if self.side is not None:
+            from heedmap.guidance import SIDES
+
+            one_of("--side", self.side, tuple(SIDES))
+            if self.guide is None:
+                raise UsageError("--side says where a guide stands. Give --guide too.")
+        plain = [_plain(target) for target in self.targets]
+        if "" in (*plain, _plain(self.against)):
             raise UsageError("--target and --against want a label or an index. What was given is empty.")
-        if self.against is not None and _plain(self.against) == _plain(self.target):
-            raise UsageError(f"--target and --against are both {self.target!r}. Name two different answers.")
+        if self.against is not None and _plain(self.against) in plain:
+            raise UsageError(f"--target and --against are both {self.against!r}. Name two different answers.")
 
     def checked(self) -> Wish:
         """The same, certain that its method exists and does not contradict its correction."""
@@ -53,20 +64,78 @@ class Wish:
             raise UsageError(f"--method {self.method} says {said}, --correction {self.correction} another. Give one.")
         return self
 
+    def read(self) -> Wish:
+        """The same with the guide as a picture, so that a bad one is told before a model is loaded."""
+        if self.guide is None:
+            return self
+        from heedmap.guidance import guide
+
+        try:
+            return replace(self, guide=guide(self.guide))
+        except InputError as error:
+            raise UsageError(f"--guide: {error}") from error
+
     def among(self, labels: tuple[str, ...]) -> Wish:
         """The same with indices where numbers were given that are no labels."""
-        return replace(self, target=_index(self.target, labels), against=_index(self.against, labels))
+        targets = tuple(_index(target, labels) for target in self.targets)
+        return replace(self, targets=targets, against=_index(self.against, labels))
+
+    @property
+    def open(self) -> bool:
+        """Whether the model says what is explained."""
+        return self.targets == (None,) and self.against is None
 
     def options(self) -> dict[str, Any]:
         """What to pass on."""
         return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
 
 
+def targets(given: Sequence[str] | None) -> tuple[str | None, ...]:
+    """Each --target once; without one, the prediction."""
+    return tuple(dict.fromkeys(given)) if given else (None,)
+
+
+def known(source: str) -> None:
+    """Refuse what is no model's name, before anything heavy is imported."""
+    from heedmap.sources import place
+
+    try:
+        place(source)
+    except HeedmapError as error:
+        raise UsageError(str(error)) from error
+
+
 def loaded(source: str, task: str | None = None, device: str | None = None) -> Model:
+    """The model; a name, a task or a device that there is not is a mistake of the command line."""
+    known(source)
     with busy(f"loading {source}"):
         import heedmap
 
-        return heedmap.load(source, task=task, device=device)
+        try:
+            return heedmap.load(source, task=task, device=device)
+        except InputError as error:
+            raise UsageError(one_line(error)) from error
+
+
+def explained(model: Model, shown: Mapping[str, Any], wish: Wish, threshold: float) -> list[Explanation]:
+    """One explanation for each target; where none is named of a detector, one for each object that it is sure of."""
+    how = wish.options()
+    asked = how.pop("targets")
+    unnamed = model.task == DETECTION and wish.open
+    if unnamed and (found := model.explain_detections(shown["image"], threshold=threshold, **how)):
+        return found
+    return model.explain_each(**shown, targets=asked, **how)
+
+
+def doubt(explanations: Sequence[Explanation], wish: Wish, threshold: float) -> str | None:
+    """A word of warning where a detector is not sure of what was explained."""
+    seen = [(one.answer, one.sure) for each in explanations for one in each.shown[:1]]
+    told = ", ".join(f"{answer} ({_percent(sure)})" for answer, sure in seen if sure is not None and sure < threshold)
+    if not told:
+        return None
+    if wish.open:
+        return f"no object is {threshold:.0%} sure (--threshold). Its surest one is explained instead: {told}."
+    return f"the model is not sure of {told}. Its likeliest box is explained."
 
 
 def reader(model: Model, regions: Path | None = None) -> Callable[[Path], Any]:
@@ -111,7 +180,11 @@ def example(explanation: Explanation, i: int) -> Explanation:
 
 
 def _index(text: str | int | None, labels: tuple[str, ...]) -> str | int | None:
-    return int(text) if isinstance(text, str) and text.isdecimal() and text not in labels else text
+    return int(text) if isinstance(text, str) and re.fullmatch(r"-?\d+", text) and text not in labels else text
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%" if share >= 1e-4 else "less than 0.01%"
 
 
 def _plain(text: str | int | None) -> str | None:

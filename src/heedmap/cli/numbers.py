@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ def numbers(explanation: Explanation, special: bool = False) -> dict[str, Any]:
     from heedmap.render import panels
 
     (panel,) = panels(explanation, special)
+    sure = explanation.shown[0].sure if explanation.shown else None
     return {
         "answer": panel.title,
         "target": explanation.target,
@@ -24,6 +26,7 @@ def numbers(explanation: Explanation, special: bool = False) -> dict[str, Any]:
         "readout": list(explanation.readout),
         "text": panel.text,
         "box": panel.box,
+        **({} if sure is None else {"probability": sure}),
         "streams": [_stream(view) for view in panel.views],
     }
 
@@ -39,4 +42,10 @@ def _stream(view: View) -> dict[str, Any]:
         }
         for unit in view.units
     ]
-    return {"stream": view.stream, "kind": view.kind, **patches, "peak": view.peak, "units": units}
+    part = {"part": view.part} if view.part else {}  # of a stream of several kinds of tokens
+    return {"stream": view.stream, **part, "kind": view.kind, **patches, "peak": view.peak, "units": units}
+
+
+def at(box: Sequence[float] | None) -> str:
+    """Where a detection is."""
+    return "" if box is None else "  at " + ", ".join(f"{edge:.2f}" for edge in box)

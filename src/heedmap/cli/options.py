@@ -10,7 +10,10 @@ import typer
 MODEL, ASKED, WRITTEN = "The model", "What is asked", "What comes out"  # panels of the help
 
 Pictures = Annotated[
-    list[Path] | None, typer.Argument(metavar="PICTURE", help="Pictures, or folders of them.", show_default=False)
+    list[Path] | None,
+    typer.Argument(
+        metavar="PICTURE", help="Pictures, or folders that hold them (not in folders below).", show_default=False
+    ),
 ]
 Picture = Annotated[
     Path | None, typer.Argument(metavar="PICTURE", help="Without one, noise is taken.", show_default=False)
@@ -60,12 +63,12 @@ Text = Annotated[
     ),
 ]
 Target = Annotated[
-    list[str] | None,  # a list, so that a second one is met and not forgotten
+    list[str] | None,
     typer.Option(
         "--target",
         "-T",
         metavar="LABEL",
-        help="The answer to explain, or its index.",
+        help="The answer to explain, or its index; again for more.",
         show_default="the prediction",
         rich_help_panel=ASKED,
     ),
@@ -100,6 +103,24 @@ Correction = Annotated[
 Method = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="`heedmap methods` lists them.", show_default="heed", rich_help_panel=ASKED),
+]
+Guide = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PICTURE",
+        help="A picture of another class to stand beside it, or menagerie:zebra and the like.",
+        show_default=False,
+        rich_help_panel=ASKED,
+    ),
+]
+Side = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the guide stands: right, left, above, below.",
+        show_default="right",
+        rich_help_panel=ASKED,
+    ),
 ]
 Prefix = Annotated[
     str | None,

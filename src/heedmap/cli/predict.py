@@ -11,6 +11,7 @@ from heedmap.cli import options
 from heedmap.cli.files import pictures
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
 from heedmap.cli.models import given, loaded, reader
+from heedmap.cli.numbers import at
 from heedmap.cli.talk import FAILED, INTERRUPTED, dump, say
 
 
@@ -73,5 +74,4 @@ def _told(case: Case, answers: Sequence[Any]) -> None:
     if not answers:
         say("          nothing found")
     for answer in answers:
-        box = "" if answer.box is None else "  at " + ", ".join(f"{edge:.2f}" for edge in answer.box)
-        say(f"  {100 * answer.value:5.1f} %  {answer.label}{box}")
+        say(f"  {100 * answer.value:5.1f} %  {answer.label}{at(answer.box)}")

@@ -22,7 +22,13 @@ WIDTH = 100  # of tables where there is no terminal
 
 
 # The library's messages name its arguments; here they are options.
-_OPTION = re.compile(r"\b(text|target|against|loss|method|correction|regions|prefix|task|device)=(['\"\w])?")
+_OPTION = re.compile(
+    r"\b(text|target|against|loss|method|correction|regions|prefix|task|device|guide|side|mask|unit)=(['\"\w])?"
+)
+
+
+# What the library lets one choose and the command line does not.
+_LIBRARY = re.compile(r" Name the state: noise='[^']*'\.")
 
 
 class UsageError(Exception):
@@ -64,7 +70,8 @@ def console(err: bool = False) -> Console:
 
 def one_line(error: BaseException) -> str:
     """An error as one line. What nobody raised on purpose comes with its name and a way to see more."""
-    text = _OPTION.sub(lambda met: " ".join(filter(None, (f"--{met[1]}", met[2]))), " ".join(str(error).split()))
+    text = _LIBRARY.sub("", " ".join(str(error).split()))
+    text = _OPTION.sub(lambda met: " ".join(filter(None, (f"--{met[1]}", met[2]))), text)
     if isinstance(error, HeedmapError | UsageError):
         return text
     if isinstance(error, OSError) and error.strerror:

@@ -39,10 +39,12 @@ def wiring(
     """
     chosen = loaded(model, task, device)
     wired = chosen.wiring(**stand_ins(chosen, picture, text, regions))
+    tried = tried_with(chosen, picture, text)
     if json:
-        dump({"model": model, "task": chosen.task, **plain(wired)})
+        dump({"model": model, "task": chosen.task, "given": tried, **plain(wired)})
     else:
         say(str(wired))
+        say(f"Tried with {tried}.")
     return 0
 
 
@@ -76,7 +78,31 @@ def stand_ins(
         thing = noise.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     if picture is None and "sound" in takes:
         thing = noise.normal(scale=0.1, size=model.processor.sound.sampling_rate).astype(np.float32)
-    words = (texts or [STOCK.get(model.task, WORDS)])[0] if "text" in takes else None
-    if model.task.startswith("zero-shot"):
-        words = texts or CAPTIONS
+    words: Any = texts or _stock(model)
+    if not model.task.startswith("zero-shot"):
+        words = words[0] if words else None
     return given(model, [thing], words, regions)
+
+
+def tried_with(model: Model, picture: Path | None, texts: list[str] | None) -> str:
+    """What `stand_ins` gives a model, in words."""
+    from heedmap.families.tasks import TASKS
+
+    takes = TASKS[model.task].takes
+    missing = ", since none was given"
+    told = []
+    if "text" not in takes or len(takes) > 1:
+        noise = f"{'a sound' if 'sound' in takes else 'a picture'} of noise{missing}"
+        told.append(str(picture) if picture is not None else noise)
+    if words := texts or _stock(model):
+        told.append(f"the text {' and '.join(map(repr, words))}{'' if texts else missing}")
+    return "; ".join(told)
+
+
+def _stock(model: Model) -> list[str]:
+    """A few words for a model that takes some."""
+    from heedmap.families.tasks import TASKS
+
+    if model.task.startswith("zero-shot"):
+        return CAPTIONS
+    return [STOCK.get(model.task, WORDS)] if "text" in TASKS[model.task].takes else []

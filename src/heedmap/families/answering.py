@@ -81,9 +81,7 @@ def objects(output: Any, context: Context, threshold: float) -> list[list[Found]
     """What a detector sees in each picture, surest first, each object once."""
     from heedmap.zoo.regions import corners, overlap
 
-    logits, _, nothing = class_logits(output, context)
-    shares = logits.float().softmax(-1)[..., :-1] if nothing else logits.float().sigmoid()
-    values, index = shares.max(-1)
+    values, index = certainties(output, context).max(-1)
     boxes = corners(output.pred_boxes.detach().float()).clamp(0, 1)
     found = []
     for each, value, label in zip(boxes, values, index, strict=True):
@@ -94,6 +92,12 @@ def objects(output: Any, context: Context, threshold: float) -> list[list[Found]
                 kept.append(query)
         found.append([Found(query, int(label[query]), float(value[query]), window(each[query])) for query in kept])
     return found
+
+
+def certainties(output: Any, context: Context) -> Tensor:
+    """How sure a detector is of each class at each of its queries, (batch, query, class)."""
+    logits, _, nothing = class_logits(output, context)
+    return logits.float().softmax(-1)[..., :-1] if nothing else logits.float().sigmoid()
 
 
 def window(box: Tensor) -> Window:

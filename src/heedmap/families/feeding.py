@@ -76,7 +76,7 @@ def feed(
         inputs |= added
     elif images:
         images = images * count if len(images) == 1 else images
-        inputs |= _pixels(processors.image, images)
+        inputs |= pixels(processors.image, images)
         placements = tuple(placing.placed(processors.image, picture.size) for picture in images)
     if waves:
         inputs |= sounds.tensors(processors.sound, waves)
@@ -134,7 +134,8 @@ def _count(task: str, images: Sequence[Any], texts: Sequence[str], waves: Sequen
     return counts.pop() if counts else 1
 
 
-def _pixels(processor: Any, images: Sequence[Image]) -> dict[str, Tensor]:
+def pixels(processor: Any, images: Sequence[Image]) -> dict[str, Tensor]:
+    """What the processor makes of pictures."""
     if "shortest_edge" in (getattr(processor, "size", None) or {}):
         for picture in images:
             if max(picture.size) > LONGEST * min(picture.size):

@@ -175,14 +175,15 @@ def _shuffled(order: Tensor, tokens: int, fed: Fed, config: Any, example: int) -
     height, width = fed.inputs["pixel_values"].shape[-2:]
     rows, columns = height // patch[0], width // patch[1]
     beyond = _padding(fed, example, rows, columns, placement.window(columns * patch[1], rows * patch[0]))
-    boxes, special = [(0.0, 0.0, 0.0, 0.0)], {0: "[CLS]"}
+    boxes, names, special = [(0.0, 0.0, 0.0, 0.0)], [""], {0: "[CLS]"}
     for token, (row, column) in enumerate(order.tolist(), start=1):
         left, top = placement.window(column * patch[1], row * patch[0])[2:]
         right, bottom = placement.window((column + 1) * patch[1], (row + 1) * patch[0])[2:]
         boxes.append((left, top, right, bottom))
+        names.append(f"row {row + 1}, column {column + 1}")
         if (row, column) in beyond:
             special[token] = PAD
-    return Regions(tuple(boxes), ("",) * len(boxes), special)
+    return Regions(tuple(boxes), tuple(names), special)
 
 
 # ---- sounds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,8 +15,8 @@ from heedmap.families.model import Model
 from heedmap.families.processors import Processors
 from heedmap.families.tasks import DECODERS, TASKS, task_of
 from heedmap.installs import quiet, transformers
+from heedmap.sources import meant, place
 
-HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 FETCHING = ("safetensors", "huggingface_hub", "httpx")  # whose errors tell of files, not of mistakes here
 PATIENCE = 5.0  # seconds until the hub counts as out of reach
 Thing = TypeVar("Thing")
@@ -30,46 +29,15 @@ def load(
 
     A name may end in `@revision`. `device=None` is the accelerator where there is one; `dtype=None` is float32.
     """
-    place, options = _place(str(source))
+    where, options = place(str(source))
     hf = transformers()
     with quiet(hf):
         try:
             if options is None:
-                return _loaded(hf, place, {"local_files_only": True}, str(source), task, device, dtype)
-            return _from_hub(hf, place, options, str(source), task, device, dtype)
+                return _loaded(hf, where, {"local_files_only": True}, str(source), task, device, dtype)
+            return _from_hub(hf, where, options, str(source), task, device, dtype)
         except _Missing as error:
             raise ModelError(str(error)) from error.__cause__
-
-
-def _place(source: str) -> tuple[str, dict[str, Any] | None]:
-    """Where a source is: a folder, or a name on the hub with its options."""
-    from heedmap import zoo
-
-    if source.lower().startswith("zoo:"):
-        folder = zoo.path(source[len("zoo:") :])
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"The model {source!r} is not there: heedmap expected it at {folder}. Install heedmap anew, or train "
-                "it as training/README.md of the sources says."
-            )
-        return str(folder), None
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(
-                f"{source!r} is a folder without config.json. heedmap expected one that save_pretrained wrote, with "
-                "its config, weights and processor."
-            )
-        return str(folder), None
-    if folder.is_file():
-        raise ModelError(f"{source!r} is a file. heedmap expected the folder that save_pretrained wrote: name that.")
-    name, _, revision = source.partition("@")
-    if not HUB_NAME.fullmatch(name) or source.startswith((".", "/", "~")):
-        raise ModelError(
-            f"There is no folder {source!r}. heedmap expected zoo:NAME (zoo:{', zoo:'.join(zoo.names())}), a folder "
-            "that save_pretrained wrote, or a name on the hub such as google/vit-base-patch16-224."
-        )
-    return name, {"revision": revision} if revision else {}
 
 
 def _from_hub(hf: Any, name: str, options: dict[str, Any], source: str, *rest: Any) -> Model:
@@ -99,12 +67,14 @@ def _check_reachable(name: str, revision: str | None, source: str) -> None:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise ModelError(
             f"There is no model {source!r}: no such folder here, and no such name on the hub (or it is private: run "
-            "`hf auth login`). Check the spelling; names of the hub look like google/vit-base-patch16-224."
+            f"`hf auth login`). {meant(source)}Check the spelling; names of the hub look like "
+            "google/vit-base-patch16-224."
         ) from error
     except Exception as error:  # whatever the network says
         raise ModelError(
-            f"{source!r} is not on this machine, and the hub cannot be reached ({type(error).__name__}). Go online "
-            "once to fetch it, name a local folder, or take a model of the zoo, such as zoo:vit."
+            f"{source!r} is not on this machine, and the hub cannot be reached ({type(error).__name__}). "
+            f"{meant(source)}Go online once to fetch it, name a local folder, or take a model of the zoo, such as "
+            "zoo:vit."
         ) from error
 
 

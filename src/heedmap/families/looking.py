@@ -14,6 +14,7 @@ from heedmap.families.feeding import Fed
 from heedmap.families.tasks import WRITERS
 from heedmap.layouts import Window
 from heedmap.targets import Context
+from heedmap.targets.expressions import Logit, leaves
 
 if TYPE_CHECKING:
     from heedmap.families.model import Model
@@ -42,3 +43,12 @@ class Look:
 
         box = corners(self._output.pred_boxes[example, asked.queries[example]].float())
         return answering.window(box.clamp(0, 1))
+
+    def sure(self, asked: Asked, example: int) -> float | None:
+        """How probable the model finds the object that is explained."""
+        if asked.queries is None:
+            return None
+        first: Any = next(leaf for leaf in leaves(asked.target) if isinstance(leaf, Logit))
+        index = first.index[example] if isinstance(first.index, tuple) else first.index
+        shares = answering.certainties(self._output, self.context)
+        return float(shares[example, asked.queries[example], index])

@@ -88,17 +88,18 @@ class Model:
         correction: str | None = None,
         method: str = "heed",
         regions: Any = None,
+        guide: Any = None,
         **options: Any,
     ) -> Explanation:
         """What speaks for an answer and against it, and what it is said of.
 
         `target` is a label, an index, or an expression such as `logit(3) - logit(5)`; None is what the model predicts.
         `against` is an answer that it is weighed against by `loss`: "difference" a - b, "ratio" a / b, or "relative"
-        (a - b) / a.
+        (a - b) / a. `guide` is a picture of another class (also `menagerie:owl`, a drawn one) that is put on a `side`
+        of the picture ("right", "left", "above", "below"), so that attention has somewhere else to go.
         """
-        return self.explain_each(
-            image, text, [target], against, loss, correction=correction, method=method, regions=regions, **options
-        )[0]
+        told = {"correction": correction, "method": method, "regions": regions, "guide": guide, **options}
+        return self.explain_each(image, text, [target], against, loss, **told)[0]
 
     def explain_each(
         self,
@@ -112,12 +113,21 @@ class Model:
         regions: Any = None,
         sound: Any = None,
         prefix: str | None = None,
+        guide: Any = None,
+        side: str = "right",
         **options: Any,
     ) -> list[Explanation]:
         """Several answers of one input, with one forward pass for all."""
         if isinstance(targets, str) or not isinstance(targets, Sequence):
             raise InputError(f"targets is {targets!r}. heedmap expected a list; for one target call explain.")
         told = {"correction": correction, "method": method, **options}
+        if guide is not None:
+            from heedmap.guidance import guided
+
+            def explain(pairs: list[Any], asked: Sequence[Any]) -> list[Explanation]:
+                return self.explain_each(pairs, text, asked, against, loss, regions=regions, prefix=prefix, **told)
+
+            return guided(self, image, targets, guide, side, explain)
         if self.task == MATCHES:
             return [self._matched(image, text, target, against, loss, told) for target in targets]
         fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
@@ -190,6 +200,15 @@ class Model:
         pair = self._asked(fed, look, 0, 1, loss)
         return _apart(self._explained(fed, look, [replace(pair, predicted=asked.predicted)], told)[0], fed, "against")
 
+    def index(self, label: str | int) -> int:
+        """The class that a label names, of a model that has classes."""
+        labels = {text: i for i, text in enumerate(self.labels)}
+        index, _ = class_of(label, self._classes(), labels or getattr(self.config, "label2id", {}))
+        twins = [i for i, text in enumerate(self.labels) if text == self.labels[index]] if labels else []
+        if isinstance(label, str) and len(twins) > 1:
+            raise LabelError(f"{label!r} is the name of classes {twins}. Give one of these indices.")
+        return index
+
     # ---- the parts
 
     def _fed(
@@ -229,7 +248,9 @@ class Model:
             predicted = one.predicted or explanation.predicted
             said = one.words or tuple(map(str, predicted or ()))
             shown = tuple(
-                replace(example, answer=said[i] if i < len(said) else None, box=look.box(one, i))
+                replace(
+                    example, answer=said[i] if i < len(said) else None, box=look.box(one, i), sure=look.sure(one, i)
+                )
                 for i, example in enumerate(base)
             )
             finished.append(replace(explanation, predicted=predicted, shown=shown))
@@ -245,11 +266,7 @@ class Model:
             elif self.task in VOCABULARY:
                 index = self._token(label)
             else:
-                labels = {text: i for i, text in enumerate(self.labels)}
-                index, _ = class_of(label, self._classes(), labels or getattr(self.config, "label2id", {}))
-                twins = [i for i, text in enumerate(self.labels) if text == self.labels[index]] if labels else []
-                if isinstance(label, str) and len(twins) > 1:
-                    raise LabelError(f"{label!r} is the name of classes {twins}. Give one of these indices.")
+                index = self.index(label)
             return index, name(index)
 
         return named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,9 @@ def _opened(path: Path) -> Image:
             f"{name} is not a picture that can be read, whatever its name says. heedmap expected PNG, JPEG, WebP, GIF, "
             "BMP, TIFF or the like: convert it."
         ) from None
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
-        raise InputError(_too_large(name, f"more than {most} million pixels")) from None
+    except Image.DecompressionBombError as error:  # Pillow has read the size, and tells it in its message alone
+        met = re.search(r"\((\d+) pixels\)", str(error))
+        raise InputError(_too_large(name, f"{int(met[1]) / 1e6:,.0f} million pixels" if met else "too many")) from None
     except PermissionError:
         raise InputError(f"{name} may not be read. Check its permissions.") from None
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError) as error:

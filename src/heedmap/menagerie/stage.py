@@ -199,6 +199,8 @@ def scenes(
 
     `animals` bounds how many stand in a scene; with `distinct` no kind comes twice in one.
     """
+    if n < 0:
+        raise ValueError(f"n={n}: give how many scenes to draw, 0 or more.")
     if isinstance(animals, int):
         raise ValueError(f"animals={animals}: give the least and the most, as in ({animals}, {animals}).")
     if not 1 <= animals[0] <= animals[1]:

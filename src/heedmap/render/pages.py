@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from heedmap.render.arranging import Row, Several, rows_of
 from heedmap.render.colours import AGAINST, FOR, OPACITY, RGB, UNSEEN, colour, hexed, ink, strengths, veil
-from heedmap.render.panelling import STRIP
+from heedmap.render.panelling import STRIP, label, named
 from heedmap.render.sheets import note
 from heedmap.render.units import Panel, Unit, View
 from heedmap.render.vectors import data_uri
@@ -115,6 +115,7 @@ def _stage(panel: Panel, view: View, place: str, sources: tuple) -> str:
     if panel.picture is not None:
         over = f'<div class="veil v{sources.index(panel.source)}"></div>'
         aspect = _aspect(panel)
+    over += "".join(map(_named, named(view)))
     if panel.box is not None:
         left, top, right, bottom = (min(max(share, 0.0), 1.0) for share in panel.box)
         over += f'<div class=box style="{_place((left, top, right, bottom))}"></div>'
@@ -123,6 +124,17 @@ def _stage(panel: Panel, view: View, place: str, sources: tuple) -> str:
         f"<div class=ground>{layers}</div>{over}<div class=cursor hidden></div></div>"
     )
     return stage + (_spans(panel, view, f"{place}.loose", view.loose) if view.loose else "")
+
+
+def _named(unit: Unit) -> str:
+    """A loud region: its outline, and its name on its colour."""
+    left, top, right, bottom = (min(max(share, 0.0), 1.0) for share in unit.window or (0, 0, 0, 0))
+    fill = colour(unit.strength)
+    kinds = f"named {'for' if unit.strength > 0 else 'against'}{' end' if left > 0.5 else ''}"  # names stay inside
+    return (
+        f'<div class="{kinds}" style="{_place((left, top, right, bottom))}" aria-hidden=true>'
+        f'<span style="background:{hexed(fill)};color:{hexed(ink(fill))}">{escape(label(unit))}</span></div>'
+    )
 
 
 def _patched(view: View) -> str:

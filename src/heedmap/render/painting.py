@@ -50,7 +50,7 @@ def painted(made: Sheet, scale: float = 1) -> Image:
             case Tile():
                 _tile(draw, mark, scale)
             case Text():
-                _text(draw, mark, scale)
+                write(draw, mark, scale)
     return image
 
 
@@ -73,7 +73,7 @@ def _tile(draw: ImageDraw, mark: Tile, scale: float) -> None:
     draw.rounded_rectangle(place, mark.radius * scale, mark.fill, mark.outline, stroke)
 
 
-def _text(draw: ImageDraw, mark: Text, scale: float) -> None:
+def write(draw: ImageDraw, mark: Text, scale: float) -> None:
     font = font_for(mark.text, mark.size * scale, mark.bold)
     anchor = {"left": "ls", "middle": "ms", "right": "rs"}[mark.anchor]
     draw.text((mark.x * scale, mark.y * scale), mark.text, mark.colour, font, anchor)

@@ -109,17 +109,25 @@ def _layered(panel: Panel, view: View, wide: int, high: int, style: Style) -> np
     return overlaid(np.asarray(picture), layer, style.opacity)
 
 
+def named(view: View) -> list[Unit]:
+    """The regions that carry their name, the loudest last: it lies on top."""
+    loud = [unit for unit in view.patches if abs(unit.strength) >= LOUD] if view.kind == "regions" else []
+    return sorted(loud, key=lambda unit: -abs(unit.strength))[:NAMED][::-1]
+
+
+def label(unit: Unit) -> str:
+    name, strength = unit.name, f"{unit.strength:+.2f}".replace("-", "−")
+    return f"{name} {strength}"
+
+
 def _names(view: View, x: float, y: float, wide: float, high: float) -> list[Mark]:
     """The loudest regions are outlined and named."""
-    if view.kind != "regions":
-        return []
     marks: list[Mark] = []
-    loud = [unit for unit in view.patches if abs(unit.strength) >= LOUD]
-    for unit in sorted(loud, key=lambda unit: -abs(unit.strength))[:NAMED][::-1]:
+    for unit in named(view):
         left, top, right, bottom = unit.window or (0, 0, 0, 0)
         fill = colour(unit.strength)
         marks.append(Tile(x + left * wide, y + top * high, (right - left) * wide, (bottom - top) * high, outline=INK))
-        text = fitted(f"{unit.name} {unit.strength:+.2f}".replace("-", "−"), wide * 0.6, 10.5)
+        text = fitted(label(unit), wide * 0.6, 10.5)
         room = width(text, 10.5) + 8
         at = min(x + left * wide, x + wide - room)
         marks.append(Tile(at, y + top * high, room, 15, fill, INK, 1, 0))

@@ -137,8 +137,8 @@ def _kinds(names: Iterable[str]) -> list[str]:
     for name in names:
         found = NUMBERED.fullmatch(name)
         kinds.setdefault(found[1] if found else name, set()).add(name)
-    return [_plural(kind) if len(same) > 1 else next(iter(same)) for kind, same in kinds.items()]
+    return [plural(kind) if len(same) > 1 else next(iter(same)) for kind, same in kinds.items()]
 
 
-def _plural(kind: str) -> str:
+def plural(kind: str) -> str:
     return f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"

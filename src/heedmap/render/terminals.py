@@ -36,7 +36,7 @@ class Terminal:
     top: int
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        bright = console.color_system is not None and not options.ascii_only
+        bright = console.color_system is not None and not console.no_color and not options.ascii_only
         for line in self._lines(bright, options.max_width):
             yield _spelt(line) if options.ascii_only else line
 

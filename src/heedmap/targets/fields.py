@@ -139,7 +139,8 @@ def _label(text: str, labels: Mapping[str, int]) -> str:
     near = dict.fromkeys(known[name] for name in difflib.get_close_matches(wanted, known))
     hint = f"Did you mean {' or '.join(map(repr, near))}?"
     if not near:
-        hint = f"There are {', '.join(map(repr, list(labels)[:8]))}{' ...' * (len(labels) > 8)}. Give one, or an index."
+        more = f" and {len(labels) - 8} more" if len(labels) > 8 else ""
+        hint = f"There are {', '.join(map(repr, list(labels)[:8]))}{more}. Give one, or an index."
     raise LabelError(f"Label {text!r} is not one of this model's {len(labels)} labels. {hint}")
 
 

@@ -124,6 +124,20 @@
     root.style.setProperty("--veil", document.getElementById("opacity").value / 100);
   }
 
+  // Lines of a row are as full as one another: four stand as two and two, never as three and one.
+  const rowsOfPanels = [...document.querySelectorAll(".row")];
+
+  function balanced() {
+    for (const row of rowsOfPanels) {
+      const style = getComputedStyle(row);
+      const least = 15 * parseFloat(getComputedStyle(root).fontSize), gap = parseFloat(style.columnGap);
+      const most = Math.max(1, Math.floor((row.clientWidth + gap) / (least + gap)));
+      const cells = [...row.children].reduce((sum, figure) => sum + (figure.classList.contains("broad") ? 2 : 1), 0);
+      const columns = Math.ceil(cells / Math.ceil(cells / most));
+      row.style.gridTemplateColumns = `repeat(${columns}, minmax(0, 1fr))`;
+    }
+  }
+
   const files = {
     json: ["application/json", () => JSON.stringify(numbers, null, 1)],
     csv: ["text/csv", () => rows().map((row) => row.map(quoted).join(",")).join("\r\n") + "\r\n"],
@@ -157,4 +171,6 @@
     });
   }
   shown();
+  balanced();
+  addEventListener("resize", balanced);
 })();

@@ -1,0 +1,71 @@
+"""Where relevance lies on a picture, against what is known to be there.
+
+A patch spreads its relevance evenly over the pixels that it covers. Shares are NaN where nothing has the sign.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from heedmap.errors import InputError
+from heedmap.evaluation.statistics import outranks
+from heedmap.layouts import Grid
+from heedmap.records import Explanation
+
+
+def spread(explanation: Explanation, example: int = 0, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """The relevance of each pixel, (height, width) of `shape` or of the picture: sums are kept inside the picture."""
+    shown = explanation.shown[example] if explanation.shown else None
+    grids = {name: one for name, one in (shown.layouts if shown else {}).items() if isinstance(one, Grid)}
+    if not grids or shown is None:
+        raise InputError("The explanation says of no stream that it is a grid of patches: nothing can be located.")
+    (stream, grid), *_ = grids.items()
+    if shape is None:
+        if shown.picture is None:
+            raise InputError("The explanation keeps no picture. Give shape=(height, width).")
+        shape = shown.picture.shape[0], shown.picture.shape[1]
+    flowed = explanation[stream][example].detach().double().cpu().numpy().copy()
+    flowed[list(grid.special)] = 0.0
+    cells = flowed[grid.first : grid.first + grid.rows * grid.columns].reshape(grid.rows, grid.columns)
+    left, top, right, bottom = grid.window
+    down = _shares(grid.rows, top, bottom, shape[0])
+    across = _shares(grid.columns, left, right, shape[1])
+    return down.T @ cells @ across
+
+
+def _shares(cells: int, start: float, end: float, pixels: int) -> np.ndarray:
+    """(cell, pixel): how much of each cell lies on each pixel."""
+    edges = (start + (end - start) * np.arange(cells + 1) / cells) * pixels
+    low, high = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(pixels)[None]
+    return np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / np.maximum(high - low, 1e-12)
+
+
+def share(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
+    """How much of what speaks for (sign 1) or against (-1) lies on the mask."""
+    kept = np.clip(sign * values, 0, None)
+    total = kept.sum()
+    return float(kept[mask].sum() / total) if total > 0 else float("nan")
+
+
+def points(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
+    """1 if the strongest pixel of a sign lies on the mask, else 0."""
+    kept = sign * values
+    best = kept.max()
+    return float(mask[kept >= best - 1e-12 * abs(best)].any()) if best > 0 else float("nan")
+
+
+def covers(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
+    """How much of the mask has a sign."""
+    return float((sign * values[mask] > 0).mean()) if mask.any() else float("nan")
+
+
+def balance(values: np.ndarray, mask: np.ndarray) -> float:
+    """What the mask sums to, over all that is there of either sign: from -1 to 1."""
+    total = np.abs(values[mask]).sum()
+    return float(values[mask].sum() / total) if total > 0 else float("nan")
+
+
+def ranks(values: np.ndarray, mask: np.ndarray) -> float:
+    """How often a pixel of the mask outranks one beside it, ties half: 1 is perfect, 0.5 is chance."""
+    return outranks(values[mask], values[~mask])
