@@ -1,5 +1,6 @@
 """Explanations as things one can look at. The packages that draw are imported by whoever draws."""
 
+from heedmap.render.curves import curves
 from heedmap.render.notebooks import notebook
 from heedmap.render.pages import page
 from heedmap.render.painting import picture
@@ -14,6 +15,7 @@ __all__ = [
     "Panel",
     "Unit",
     "View",
+    "curves",
     "drawn",
     "notebook",
     "page",
