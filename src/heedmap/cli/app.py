@@ -1,7 +1,7 @@
 """The table of commands, and what becomes of their failures: one line, and an exit code.
 
-0: everything asked for was done. 1: something failed, and the line says what. 2: the command line is wrong, nothing was
-tried. 130: interrupted; what was written stays.
+0: everything asked for was done. 1: something that was tried failed, and the line says what. 2: what the command line
+asks for cannot be, whatever the picture: nothing was done. 130: interrupted; what was written stays.
 """
 
 from __future__ import annotations
@@ -13,18 +13,35 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import heedmap
-from heedmap.cli import compare, demo, doctor, explain, listing, predict, wiring, world
+from heedmap.cli import (
+    compare,
+    demo,
+    doctor,
+    evaluate,
+    explain,
+    listing,
+    predict,
+    reproduce,
+    rewrite,
+    transfer,
+    wiring,
+    world,
+)
 from heedmap.cli.talk import FAILED, INTERRUPTED, USAGE, UsageError, one_line, warn
+from heedmap.guidance import GuideWarning
 
 COMMANDS = {
     "explain": explain.explain,
     "predict": predict.predict,
     "compare": compare.compare,
+    "transfer": transfer.transfer,
+    "rewrite": rewrite.rewrite,
+    "reproduce": reproduce.reproduce,
     "wiring": wiring.wiring,
     "doctor": doctor.doctor,
     "models": listing.models,
@@ -44,6 +61,7 @@ app = typer.Typer(
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(world.app, name="menagerie")
 
 
@@ -73,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default" if debug else "ignore")
+            warnings.filterwarnings("always", category=GuideWarning)
+            warnings.showwarning = _told
             code = app(given, prog_name="heedmap", standalone_mode=False)
             sys.stdout.flush()
             return code or 0
@@ -86,6 +106,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         return _failed(error)
+
+
+def _told(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """A warning that is for whoever typed the command, without the line of code it came from."""
+    warn(str(message) if category is GuideWarning else f"{category.__name__}: {message}")
 
 
 def _failed(error: Exception) -> int:

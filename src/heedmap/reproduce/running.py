@@ -1,0 +1,98 @@
+"""Making figures into a folder: pictures, a page and the numbers of each; what is there already is not made again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from heedmap.errors import InputError
+from heedmap.reproduce.findings import Finding, Setting, plain
+
+SIDE = 220  # of a panel, in points
+
+
+def figures(name: str) -> dict[str, Callable[[Setting], Finding]]:
+    """What a name such as `attention-and-gradient/figure-5` stands for, or all of a paper without the part behind."""
+    from heedmap.reproduce.attention_and_gradient import FIGURES
+
+    papers: Mapping[str, Mapping[str, Callable[[Setting], Finding]]] = {"attention-and-gradient": FIGURES}
+    paper, _, figure = name.strip("/").partition("/")
+    known = [f"{each}/{one}" for each, ones in papers.items() for one in ones]
+    if paper in papers and not figure:
+        return {f"{paper}/{one}": make for one, make in papers[paper].items()}
+    if name in known:
+        return {name: papers[paper][figure]}
+    near = get_close_matches(name, [*papers, *known], n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join([*papers, *known])}."
+    raise InputError(f"{name!r} is not a figure that can be reproduced. {hint}")
+
+
+def make(name: str, figure: Callable[[Setting], Finding], out: Path, setting: Setting) -> dict[str, Any]:
+    """Make one figure, or take it from the folder if it was made there with the same setting; its record."""
+    stem = name.rpartition("/")[2]
+    file = out / f"{stem}.json"
+    record = _made(file, setting)
+    if record is not None:
+        return record
+    began = time.perf_counter()
+    finding = figure(setting)
+    written = _drawn(finding, out, stem, name)
+    record = {
+        "figure": name,
+        "says": (figure.__doc__ or "").strip(),
+        "claim": finding.claim,
+        "holds": finding.holds,
+        "parts": [
+            {
+                "says": part.says,
+                "rule": part.rule,
+                "holds": part.holds,
+                "measured": plain(part.measured),
+            }
+            for part in finding.parts
+        ],
+        "note": finding.note,
+        "more": plain(finding.more),
+        "files": written,
+        "setting": setting.record(),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    _write(file, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
+    return record
+
+
+def _made(file: Path, setting: Setting) -> dict[str, Any] | None:
+    """What was made before, if it is whole and of this setting."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = isinstance(record, dict) and record.get("setting") == setting.record()
+    return record if same and all((file.parent / name).exists() for name in record["files"]) else None
+
+
+def _drawn(finding: Finding, out: Path, stem: str, name: str) -> list[str]:
+    """Write pictures and the page; their names."""
+    from heedmap.render import page, picture
+
+    written = []
+    if finding.rows:
+        rows = {key: list(row) for key, row in finding.rows.items()}
+        picture(rows, columns=finding.columns, side=SIDE).save(out / f"{stem}.png")
+        _write(out / f"{stem}.html", page(rows, title=name, lead=finding.claim))
+        written += [f"{stem}.png", f"{stem}.html"]
+    for each, image in finding.drawings.items():
+        file = f"{stem}-{each}.png"
+        image.save(out / file)
+        written.append(file)
+    return written
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(f".{file.name}")
+    part.write_text(text, encoding="utf-8")
+    part.replace(file)

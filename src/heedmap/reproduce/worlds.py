@@ -1,0 +1,136 @@
+"""Drawn scenes, explained many at a time, as relevance of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from heedmap.evaluation.localisation import spread
+from heedmap.menagerie import KINDS, Animal, Scene, scene, scenes
+
+if TYPE_CHECKING:
+    from heedmap.families import Model
+    from heedmap.records import Explanation
+
+BATCH = 32
+GREY = 128  # what hides a part: the middle of the scale, as the zoo's processors take it
+SEEDS = 800_000  # below those that the zoo learned from, above those of its cards; each figure has its own thousand
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A target for every scene, and what it is held against; how it is explained."""
+
+    target: Callable[[Scene], str]
+    against: Callable[[Scene], str] | None = None
+    correction: str | None = None
+    method: str = "heed"
+    loss: str | None = None
+
+
+def first(scene: Scene) -> str:
+    return scene.animals[0].kind
+
+
+def second(scene: Scene) -> str:
+    return scene.animals[1].kind
+
+
+def singles(count: int, seed: int, kinds: Sequence[str] = KINDS, without: str | None = None) -> list[Scene]:
+    """Scenes of one animal."""
+    return list(scenes(count, seed, animals=(1, 1), kinds=[kind for kind in kinds if kind != without]))
+
+
+def pairs(count: int, seed: int) -> list[Scene]:
+    """Scenes of two animals of different kinds."""
+    return list(scenes(count, seed, animals=(2, 2), distinct=True))
+
+
+def of(kind: str, count: int, seed: int) -> list[Scene]:
+    return [scene(kind, seed + i) for i in range(count)]
+
+
+Maps: TypeAlias = list[np.ndarray]
+
+
+def relevance(
+    model: Model, drawn: Sequence[Scene], asks: Sequence[Ask], step: Callable[[float], None], **options: Any
+) -> list[Maps]:
+    """For each ask the relevance of every scene's pixels."""
+    maps: list[Maps] = [[] for _ in asks]
+    for done, together in batches(drawn):
+        for i, found in enumerate(explained(model, together, asks, **options)):
+            maps[i] += [spread(found, example) for example in range(len(together))]
+        step(done / len(drawn))
+    return maps
+
+
+def explained(model: Model, drawn: Sequence[Scene], asks: Sequence[Ask], **options: Any) -> list[Explanation]:
+    """One explanation of all scenes for each ask."""
+    images = [each.image for each in drawn]
+    return [
+        model.explain(
+            images,
+            target=[ask.target(each) for each in drawn],
+            against=None if ask.against is None else [ask.against(each) for each in drawn],
+            loss=ask.loss,
+            correction=ask.correction,
+            method=ask.method,
+            **options,
+        )
+        for ask in asks
+    ]
+
+
+def batches(drawn: Sequence[Scene], size: int = BATCH) -> Iterator[tuple[int, list[Scene]]]:
+    """How many are done after each, and the scenes of it."""
+    waiting = iter(drawn)
+    done = 0
+    while together := list(islice(waiting, size)):
+        done += len(together)
+        yield done, together
+
+
+def parts(animal: Animal, names: Sequence[str]) -> np.ndarray:
+    """The pixels of some parts of an animal."""
+    return np.any([animal.parts[name] for name in names], axis=0)
+
+
+def ground(drawn: Scene) -> np.ndarray:
+    """The pixels of no animal."""
+    return ~np.any([animal.mask for animal in drawn.animals], axis=0)
+
+
+def effects(model: Model, drawn: Sequence[Scene], masks: Sequence[np.ndarray], ask: Ask) -> list[float]:
+    """By how much some pixels of each scene raise what is asked: what it loses when they become mid-grey."""
+    import torch
+
+    index = {label: i for i, label in enumerate(model.labels)}
+
+    def values(images: list[np.ndarray]) -> np.ndarray:
+        inputs, _ = model.inputs(images)
+        with torch.no_grad():
+            logits = model.module(**inputs).logits.double().cpu().numpy()
+        rows = range(len(images))
+        own = logits[rows, [index[ask.target(each)] for each in together]]
+        return own - (0 if ask.against is None else logits[rows, [index[ask.against(each)] for each in together]])
+
+    found: list[float] = []
+    for done, together in batches(drawn):
+        whole = [np.array(each.image) for each in together]
+        hidden = [image.copy() for image in whole]
+        for image, mask in zip(hidden, masks[done - len(together) : done], strict=True):
+            image[mask] = GREY
+        found += (values(whole) - values(hidden)).tolist()
+    return found
+
+
+def agrees(says: Sequence[float], does: Sequence[float]) -> list[float]:
+    """Whether what a map says of some pixels has the sign of what they do; NaN where it says nothing."""
+    return [
+        float("nan") if np.isnan(a) or not a else float((a > 0) == (b > 0)) for a, b in zip(says, does, strict=True)
+    ]
