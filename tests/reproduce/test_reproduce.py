@@ -11,6 +11,7 @@ from heedmap import menagerie
 from heedmap.cli import main
 from heedmap.menagerie import KINDS
 from heedmap.reproduce import Setting, figures, make, report
+from heedmap.reproduce.attention_and_gradient import removals
 from heedmap.reproduce.reports import findings
 
 NAMES = list(figures("attention-and-gradient"))
@@ -21,7 +22,9 @@ FEW = Setting(scenes=8, few=2)
 def made(tmp_path_factory):
     """Every figure on a handful of scenes."""
     out = tmp_path_factory.mktemp("figures")
-    return out, {name: make(name, figure, out, FEW) for name, figure in figures("attention-and-gradient").items()}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(removals, "LEAST", 2)
+        return out, {name: make(name, figure, out, FEW) for name, figure in figures("attention-and-gradient").items()}
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +102,21 @@ def test_of_a_model_that_knows_nothing_the_claims_do_not_hold(figure, untrained,
 @pytest.mark.filterwarnings("ignore::heedmap.guidance.GuideWarning")
 def test_pictures_without_ground_truth_are_shown_and_nothing_is_claimed(untrained, photographs, tmp_path):
     setting = Setting(model=untrained, images=photographs)
-    for figure in ("figure-3", "figure-4", "figure-5", "figure-7", "figure-8", "figure-9", "figure-13"):
+    for figure in ("figure-3", "figure-4", "figure-5", "figure-7", "figure-8", "figure-9", "figure-10", "figure-13"):
         name = f"attention-and-gradient/{figure}"
         record = make(name, figures(name)[name], tmp_path, setting)
         assert record["holds"] is None
         assert record["parts"] == []
         assert record["files"] == [f"{figure}.png", f"{figure}.html"]
+
+
+def test_experiments_take_pictures_too(untrained, photographs, tmp_path):
+    setting = Setting(model=untrained, images=photographs)
+    for figure, files in (("figure-6", ["figure-6-1.png", "figure-6-2.png"]), ("figure-12", None)):
+        name = f"attention-and-gradient/{figure}"
+        record = make(name, figures(name)[name], tmp_path, setting)
+        assert record["holds"] is None
+        assert record["files"] == (files or [f"figure-12-{untrained.rpartition('/')[2]}.png"])
 
 
 def test_the_report_has_every_figure_and_fetches_nothing(made):

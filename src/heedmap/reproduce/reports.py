@@ -23,9 +23,8 @@ def report(records: Sequence[Mapping[str, Any]], folder: Path, title: str) -> st
     """The page, with the pictures of `folder` in it: it needs no other file, and fetches nothing."""
     held = sum(record["holds"] is True for record in records)
     measured = sum(record["holds"] is not None for record in records)
-    lead = (
-        f"{held} of {measured} claims hold as they were measured, by rules that were fixed before." if measured else ""
-    )
+    parts = [part["holds"] for record in records for part in record["parts"]]
+    lead = f"{held} of {measured} claims hold whole, and {sum(parts)} of their {len(parts)} parts." if measured else ""
     body = "\n".join(_figure(record, folder) for record in records)
     style = (resources.files("heedmap.reproduce") / "assets" / STYLE).read_text(encoding="utf-8")
     return (

@@ -32,12 +32,20 @@ def one(model: Model, drawn: Scene, ask: Ask, **options: Any) -> Explanation:
 
 
 def photographs(
-    model: Model, images: Sequence[Path], asks: Sequence[Mapping[str, Any]], against: bool = False
+    model: Model, images: Sequence[Path], asks: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[Explanation]]:
-    """A row for each picture: its likeliest answer, explained in several ways; `against` the second likeliest."""
+    """A row for each picture, a column for each ask; `target` and `against` of an ask are ranks of the model's answers.
+
+    Without a target the likeliest answer is explained.
+    """
     found = {}
     for path in images:
-        likeliest, other, *_ = (answer.label for answer in model.predict(str(path), top=2)[0])
-        named = {"target": likeliest, "against": other if against else None}
-        found[path.name] = [model.explain(str(path), **{**named, **ask}) for ask in asks]
+        answers = [answer.label for answer in model.predict(str(path), top=2)[0]]
+        found[path.name] = [model.explain(str(path), **_named(ask, answers)) for ask in asks]
     return found
+
+
+def _named(ask: Mapping[str, Any], answers: Sequence[str]) -> dict[str, Any]:
+    """The ask with ranks turned into labels."""
+    ranks = {"target": 0, **{name: ask[name] for name in ("target", "against") if name in ask}}
+    return {**ask, **{name: answers[rank] for name, rank in ranks.items()}}

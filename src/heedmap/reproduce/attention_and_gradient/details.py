@@ -32,8 +32,7 @@ def figure_9(setting: Setting) -> Finding:
     )
     model = setting.loaded("zoo:vit")
     if setting.images:
-        losses = [{"loss": loss} for loss in LOSSES[:1]]
-        return Finding(claim, rows=photographs(model, setting.images, losses, against=True))
+        return Finding(claim, rows=photographs(model, setting.images, [{"against": 1}, {"target": 1, "against": 0}]))
     ways = list(_ways())
     each = -(-setting.scenes // len(ways))
     found: list[Part] = []
@@ -73,8 +72,8 @@ def figure_10(setting: Setting) -> Finding:
         "kite rather than bald eagle": _between("kite", "bald eagle"),
     }
     if setting.images:
-        named = [{"target": "kite", "against": OTHER}, {"target": "kite", "correction": "positive"}]
-        return Finding(claim, rows=photographs(wrong, setting.images, named))
+        others = [{"target": 1, "correction": name} for name in ("complete", "positive", "absolute")]
+        return Finding(claim, rows=photographs(wrong, setting.images, [{"target": 1, "against": 0}, *others]))
     drawn, step = of("bald eagle", setting.scenes, SEEDS + 10_000), setting.step
     heads = [parts(each.animals[0], ["head"]) for each in drawn]
     says: dict[str, dict[str, list[float]]] = {name: {} for name in asks}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 OURS, GAE = "heed", "gae"
 SIMILAR = 2.0  # points of the area under the curve
+LEAST = 30  # fewer pictures decide nothing
 EARLY = (0.1, 0.2, 0.3)  # fractions hidden: the beginning
 
 
@@ -40,7 +41,7 @@ def figure_12(setting: Setting) -> Finding:
             setting.step((i + done / whole) / len(models))
 
         result = perturbation(model, looked_at, (OURS, GAE), guide=setting.guide, progress=told)
-        parts += _parts(source, result)
+        parts += _parts(source, result) if result.pictures >= LEAST else []
         name = source.rpartition(":")[2].rpartition("/")[2]
         drawings[name] = chart(result)
         more[source] = result.record()
