@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,12 @@ def explain_each(
     told = options.get("correction")
     if correction is not None and told not in (None, correction):
         raise InputError(f"method={method!r} says {told}, correction={correction!r} says another: give one of them.")
-    options["correction"] = correction or told or "complete"
-    options["noise"] = options.get("noise") if noise is None else noise
-    if edits:
-        options["edits"] = edits
-    return chosen.run(model, inputs, targets, wiring=wiring, readout=readout, verify=verify, **options)
+    given = {"correction": correction, "readout": readout, "noise": noise, "edits": edits or None}
+    options |= {name: value for name, value in given.items() if value is not None}
+    foreign = [name for name in options if name not in signature(chosen.run).parameters]
+    if foreign:
+        raise InputError(f"Method {method!r} takes no {foreign[0]}. Leave it out, or ask another method.")
+    return chosen.run(model, inputs, targets, wiring=wiring, verify=verify, **options)
 
 
 def weights(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:

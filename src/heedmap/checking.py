@@ -25,13 +25,17 @@ def recorded(
     declared: Declaration | None,
     verify: str | bool,
     edits: Mapping[int, Tensor] | None = None,
+    stems: bool = False,
 ) -> contextlib.AbstractContextManager[tuple[Recording, Wiring]]:
-    """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs."""
+    """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs.
+
+    With `stems` the graph always begins where tokens are laid out, not at the first calls.
+    """
     if verify not in ("once", "always", True, False):
         raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
     check_parameters(model)
     known = _trusted.setdefault(model, set()) if verify == "once" else set()
-    return _recorded(model, inputs, declared, known, verify is not False, edits)
+    return _recorded(model, inputs, declared, known, verify is not False, edits, stems)
 
 
 @contextlib.contextmanager
@@ -42,9 +46,10 @@ def _recorded(
     known: set[Any],
     probe: bool,
     edits: Mapping[int, Tensor] | None,
+    whole: bool,
 ) -> Iterator[tuple[Recording, Wiring]]:
     before = torch.get_rng_state()
-    for stems in (probe and not known, True):
+    for stems in (whole or (probe and not known), True):
         torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
         with record(model, inputs, stems, edits) as recording:
             wired = infer(recording.calls, recording.names, recording.bases, recording.marks, declared)

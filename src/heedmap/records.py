@@ -247,7 +247,8 @@ class Explanation:
         if self.value.numel() > 4:
             values += ", ..."
         streams = ", ".join(f"{name} {tuple(flowed.shape)}" for name, flowed in self.relevance.items())
-        return f"Explanation({self.target} = [{values}], {self.method}:{self.correction}, {streams})"
+        how = self.method if ":" in self.method else f"{self.method}:{self.correction}"
+        return f"Explanation({self.target} = [{values}], {how}, {streams})"
 
 
 def _over_peak(flowed: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ with is carried apart from what flowed, so that neither drowns the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import torch
 from torch import Tensor
@@ -73,36 +73,12 @@ class Walk:
 
     def _check_arrived(self) -> None:
         stuck = next((state for state in (*self._flow, *self._start) if state.after is not None), None)
-        if stuck is None or stuck.after is None:
-            return
-        call = self._wiring.calls[stuck.after]
-        raise GradientError(
-            f"Relevance arrives at {stuck}, the result of call {call.index} ({call.module}), but the target has no "
-            "gradient there: the call runs under no_grad, or its result passes through detach. heedmap expected a "
-            "gradient at every call the target reads; remove the no_grad, or end the walk before that call with "
-            f'wiring={{{_reader(self._wiring, stuck)}: {{"reading": "a new name", "read": "a new name"}}}}.'
-        )
+        if stuck is not None:
+            raise no_gradient(stuck, self._wiring)
 
     def _begin(self, state: State, gradient: Tensor) -> None:
-        readout = self._ends[state]
-        dtype = torch.promote_types(gradient.dtype, torch.float32)
-        if readout is None:
-            weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
-            total = weight.sum(-1, keepdim=True)
-            if not bool(total.any()):
-                raise DisconnectedError(
-                    f"The target's gradient is zero at every row of {state}: nothing there moves it. heedmap expected "
-                    "a target that hangs on the model's input; choose another logit."
-                )
-            row = weight / total.where(total > 0, total.new_ones(()))
-            rows = (row != 0).any(0).nonzero()[:, 0].tolist()
-        else:
-            batch, _, tokens, _ = gradient.shape
-            rows = _declared_rows(readout, tokens)
-            row = gradient.new_zeros(batch, tokens, dtype=dtype)
-            row[:, rows] = 1.0 if readout.rows == "all" else 1.0 / len(rows)
-        named = f"rows {rows[0]} to {rows[-1]}" if len(rows) > 3 else f"row {', '.join(map(str, rows))}"
-        self.readout.append(f"{state}, {named}")
+        row, named = opening(state, self._ends[state], gradient)
+        self.readout.append(named)
         _add(self._start, state, row)
 
     def _cross(self, call: Call, heads: Heads, gradient: Tensor, wanted: Wanted | None = None) -> Gradients | None:
@@ -111,12 +87,7 @@ class Walk:
         total = flow if start is None else start if flow is None else flow + start
         if total is None:
             return None
-        for state in (call.reading, call.read):
-            if state.after in self._passed and state.after is not None:
-                raise WiringError(
-                    f"Call {call.index} ({call.module}) reads {state}, but its gradient arrived after that state's: "
-                    "what it reads is cut off by detach. heedmap expected the read tokens to carry gradient."
-                )
+        refuse_detached(call, self._passed)
         if flow is not None:
             _add(self._flow, call.reading, flow)
         if start is not None:
@@ -165,6 +136,50 @@ class Walk:
 def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:
     held = relevance.get(state)
     relevance[state] = row if held is None else held + row.to(held.device)
+
+
+def opening(state: State, readout: Readout | None, gradient: Tensor) -> tuple[Tensor, str]:
+    """The row of relevance that a state starts with, and what it is called."""
+    dtype = torch.promote_types(gradient.dtype, torch.float32)
+    if readout is None:
+        weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
+        total = weight.sum(-1, keepdim=True)
+        if not bool(total.any()):
+            raise DisconnectedError(
+                f"The target's gradient is zero at every row of {state}: nothing there moves it. heedmap expected "
+                "a target that hangs on the model's input; choose another logit."
+            )
+        row = weight / total.where(total > 0, total.new_ones(()))
+        rows = (row != 0).any(0).nonzero()[:, 0].tolist()
+    else:
+        batch, _, tokens, _ = gradient.shape
+        rows = _declared_rows(readout, tokens)
+        row = gradient.new_zeros(batch, tokens, dtype=dtype)
+        row[:, rows] = 1.0 if readout.rows == "all" else 1.0 / len(rows)
+    named = f"rows {rows[0]} to {rows[-1]}" if len(rows) > 3 else f"row {', '.join(map(str, rows))}"
+    return row, f"{state}, {named}"
+
+
+def refuse_detached(call: Call, passed: Container[int]) -> None:
+    """Refuse a call whose gradient arrives after that of a state it is made from."""
+    for state in (call.reading, call.read):
+        if state.after is not None and state.after in passed:
+            raise WiringError(
+                f"Call {call.index} ({call.module}) reads {state}, but its gradient arrived after that state's: "
+                "what it reads is cut off by detach. heedmap expected the read tokens to carry gradient."
+            )
+
+
+def no_gradient(stuck: State, wiring: Wiring) -> GradientError:
+    """The error of relevance at the result of a call that no gradient has reached."""
+    assert stuck.after is not None
+    call = wiring.calls[stuck.after]
+    return GradientError(
+        f"Relevance arrives at {stuck}, the result of call {call.index} ({call.module}), but the target has no "
+        "gradient there: the call runs under no_grad, or its result passes through detach. heedmap expected a "
+        "gradient at every call the target reads; remove the no_grad, or end the walk before that call with "
+        f'wiring={{{_reader(wiring, stuck)}: {{"reading": "a new name", "read": "a new name"}}}}.'
+    )
 
 
 def _declared_rows(readout: Readout, tokens: int) -> list[int]:

@@ -261,7 +261,7 @@ def test_a_disk_that_fills_up_leaves_what_was_there_whole(run, savanna, tmp_path
     monkeypatch.setattr(Path, "write_bytes", full)
     found = run("explain", savanna, *VIT, "--out", "made", "--format", "html,json")
     assert found.code == 1
-    assert "No space left on device" in found.line
+    assert "'made/savanna.zebra.html': it cannot be written: No space left on device." in found.line
     assert {path: path.read_bytes() for path in (tmp_path / "made").iterdir()} == old
 
 

@@ -4,6 +4,7 @@ import functools
 import json
 import sys
 
+import numpy as np
 import pytest
 import transformers
 from PIL import Image
@@ -214,15 +215,30 @@ def test_compare_has_a_row_for_each_method_and_a_column_for_each_answer(run, sav
 def test_compare_all_takes_every_variant_that_the_model_admits(run, savanna):
     found = run("compare", savanna, *VIT, "-T", "zebra", "--json")
     assert found.code == 0
-    every = {f"heed:{variant}" for variant in heedmap.METHODS["heed"].variants}
-    assert {*found.json["results"], *found.json["failed"]} >= every
+    every = {f"{name}:{variant}" for name, each in heedmap.METHODS.items() for variant in each.variants}
+    assert {*found.json["results"], *found.json["failed"]} == every
+    assert {name.partition(":")[0] for name in found.json["failed"]} == {"heed", "odam"}  # the noise link, and ODAM
+
+
+def test_compare_says_how_alike_of_what_both_speak_of(run, savanna):
+    """ODAM knows the boxes only; its cosine leaves the words out."""
+    asked = ("-m", "zoo:lxmert", "--text", "is there a zebra?", "--methods", "heed:positive,odam")
+    record = run("compare", savanna, *asked, "--json").json
+    ours, odam = (record["results"][name][0]["streams"] for name in ("heed:positive", "odam"))
+    boxes = next(each for each in ours if each["stream"] == "visual_feats")
+    assert [each["stream"] for each in odam] == ["visual_feats"]
+    a, b = (np.array([unit["value"] for unit in each["units"]]) for each in (boxes, odam[0]))
+    assert record["agreement"]["odam"] == pytest.approx([a @ b / np.linalg.norm(a) / np.linalg.norm(b)])
 
 
 def test_compare_says_what_it_left_out_after_the_table_and_in_its_own_words(run, savanna):
     found = run("compare", savanna, *VIT, "-T", "zebra")
     assert found.code == 0
-    assert found.line.startswith("Left out: heed:positive+noise. ")
-    assert "noise=" not in found.line
+    noise, odam = found.err.splitlines()
+    assert noise.startswith("Left out: heed:positive+noise. ")
+    assert "noise=" not in noise
+    assert odam.startswith("Left out: odam:memory, odam:projection, odam:backbone. ")
+    assert "DETR, LXMERT" in odam
     assert run("compare", savanna, *VIT, "-T", "zebra", "--json").err == ""
     asked = run("compare", savanna, *VIT, "-T", "zebra", "--methods", "heed,heed:positive+noise")
     assert asked.code == 1
@@ -294,6 +310,20 @@ def test_doctor_says_why_not(run, monkeypatch):
     assert found.out.splitlines()[-1] == "Its prediction cannot be explained."
 
 
+def test_doctor_says_once_why_nothing_works(run, monkeypatch):
+    from heedmap.errors import WiringError
+
+    def refuse(*_, **__):
+        raise WiringError("Tokens are mixed.")
+
+    for step in ("explain", "wiring"):
+        monkeypatch.setattr(f"heedmap.families.Model.{step}", refuse)
+    told = run("doctor", *VIT).out
+    assert told.count("Tokens are mixed.") == 1
+    assert "attention   not known" in told
+    assert "method      heed:complete, heed:positive" in told
+
+
 # ---- what there is
 
 
@@ -318,11 +348,16 @@ def test_menagerie_export_writes_scenes(run, tmp_path):
     assert "not an earlier export" in found.line
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, "menagerie", "menagerie export", "evaluate", "evaluate perturbation"])
 def test_every_command_helps_with_examples(run, name):
-    found = run(name, "--help")
+    found = run(*name.split(), "--help")
     assert found.code == 0
     assert "Examples" in Text.from_ansi(found.out).plain
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "menagerie export", "evaluate perturbation"])
+def test_every_command_can_print_json(run, name):
+    assert "--json" in Text.from_ansi(run(*name.split(), "--help").out).plain
 
 
 def test_version(run):

@@ -16,9 +16,18 @@ from heedmap import Explanation, logit
 VARIANTS = [f"{name}:{variant}" for name, method in heedmap.METHODS.items() for variant in method.variants]
 MODELS = ["vit", "bert", "t5", "lxmert", "detr", "nn-encoder", "hand-one-head", "hand-many-heads"]
 ONE_CROSS_READ_STATE = {"t5", "detr"}  # where the noise link stands without being told
-PAIRS = [
-    (variant, name) for variant in VARIANTS for name in MODELS if "noise" not in variant or name in ONE_CROSS_READ_STATE
-]
+PICTURES_READ = {"odam:memory": {"lxmert", "detr"}, "odam:projection": {"lxmert", "detr"}, "odam:backbone": {"detr"}}
+EVERYWHERE = [variant for variant in VARIANTS if variant not in PICTURES_READ and "noise" not in variant]
+
+
+def admits(variant: str, name: str) -> bool:
+    """Whether a variant takes a model. What it does not take it refuses, which is tested."""
+    return name in (ONE_CROSS_READ_STATE if "noise" in variant else PICTURES_READ.get(variant, MODELS))
+
+
+PAIRS = [(variant, name) for variant in VARIANTS for name in MODELS if admits(variant, name)]
+REFUSED = [(variant, name) for variant in VARIANTS for name in MODELS if not admits(variant, name)]
+HOMES = {variant: "t5" if admits(variant, "t5") else "detr" for variant in VARIANTS}  # a model that each takes
 AS_ONE = {"vit": "pixel_values", "hand-one-head": "x"}  # models with one input: how it is called
 
 

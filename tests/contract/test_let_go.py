@@ -5,10 +5,12 @@ import weakref
 
 import pytest
 import torch
-from cases import MODELS, PAIRS, explain, fresh, inputs_of, shared, target_of, tensors
+from cases import HOMES, MODELS, PAIRS, explain, fresh, inputs_of, shared, target_of, tensors
 from torch import Tensor
 
 import heedmap
+
+ONCE_EACH = [("heed", name) for name in MODELS] + [*HOMES.items()]
 
 
 @pytest.fixture(autouse=True)
@@ -39,25 +41,25 @@ def test_an_explanation_carries_no_graph(variant, name):
     assert not any(tensor.requires_grad for tensor in e.normalized().values())
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_only_the_explanation_is_left(name):
+@pytest.mark.parametrize(("variant", "name"), ONCE_EACH)
+def test_only_the_explanation_is_left(variant, name):
     model, inputs, target = shared(name), inputs_of(name, 2), target_of(name, 2)
-    heedmap.explain(model, inputs, target)  # what torch and the model keep by themselves
+    heedmap.explain(model, inputs, target, method=variant)  # what torch and the model keep by themselves
     before = settled()
-    e = heedmap.explain(model, inputs, target, verify="always")
+    e = heedmap.explain(model, inputs, target, method=variant, verify="always")
     assert settled() - before <= len(tensors(e))
     del e
     assert settled() == before
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_memory_is_let_go_without_the_garbage_collector(name):
+@pytest.mark.parametrize(("variant", "name"), ONCE_EACH)
+def test_memory_is_let_go_without_the_garbage_collector(variant, name):
     model, inputs, target = shared(name), inputs_of(name, 2), target_of(name, 2)
-    heedmap.explain(model, inputs, target)
+    heedmap.explain(model, inputs, target, method=variant)
     before = settled()
     gc.disable()
     try:
-        e = heedmap.explain(model, inputs, target, verify="always")
+        e = heedmap.explain(model, inputs, target, method=variant, verify="always")
         assert live() - before <= len(tensors(e))
         del e
         assert live() == before

@@ -1,10 +1,11 @@
 """Whatever is explained is left as it was, also when something is raised on the way."""
 
 import copy
+import re
 
 import pytest
 import torch
-from cases import MODELS, PAIRS, VARIANTS, explain, family, fresh, identical, inputs_of, shared, target_of
+from cases import HOMES, MODELS, PAIRS, REFUSED, explain, family, fresh, identical, inputs_of, shared, target_of
 from snapshots import changed, model_state, tensor_state, torch_state
 from torch import Tensor, nn
 
@@ -133,6 +134,20 @@ def test_the_model_is_unchanged_when_it_is_refused():
     assert changed(switches, torch_state()) == []
 
 
+@pytest.mark.parametrize(("variant", "name"), REFUSED)
+def test_a_model_that_a_method_does_not_take_is_refused_and_unchanged(variant, name):
+    """Each says what it met and what it takes: a state to name, or the models it is for."""
+    model = fresh(name)
+    before, switches = model_state(model), torch_state()
+    with pytest.raises((errors.InputError, errors.UnsupportedError)) as caught:
+        explain(model, name, method=variant, verify="always")
+    assert re.search(
+        r"Name the state: noise=|this model has|odam takes models in which|use odam:memory here", str(caught.value)
+    )
+    assert changed(before, model_state(model)) == []
+    assert changed(switches, torch_state()) == []
+
+
 @pytest.mark.parametrize("name", ["vit", "bert", "lxmert", "hand-one-head"])
 def test_inputs_are_unchanged(name):
     inputs = inputs_of(name, 2)
@@ -164,11 +179,11 @@ def test_inputs_with_a_graph_behind_them_keep_it():
     assert identical(e, explain(shared("vit"), "vit"))
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_callers_random_numbers_go_on_as_if_nothing_had_happened(variant):
-    model = fresh("t5")
+@pytest.mark.parametrize(("variant", "name"), HOMES.items())
+def test_the_callers_random_numbers_go_on_as_if_nothing_had_happened(variant, name):
+    model = fresh(name)
     state = torch.get_rng_state()
-    explain(model, "t5", method=variant, verify="always")
+    explain(model, name, method=variant, verify="always")
     assert torch.equal(state, torch.get_rng_state())
 
 

@@ -128,6 +128,32 @@ def test_a_label_a_line(tree):
         labelled(folder, LABELS)
 
 
+def test_pictures_that_two_orders_put_differently_have_no_line(tree):
+    """By name img10 stands before img2, by number behind it: a line for each picture says not which."""
+    folder = tree("img1.png", "img2.png", "img10.png", "val.txt")
+    (folder / "val.txt").write_text("zebra\ntench\nzebra\n")
+    with pytest.raises(InputError, match=r"names no pictures, and 'img10.png' stands before 'img2.png' by name"):
+        labelled(folder, LABELS)
+    (folder / "val.txt").write_text("img1.png zebra\nimg2.png tench\nimg10.png white shark\n")
+    assert told(labelled(folder, LABELS)) == [("img1.png", 4), ("img10.png", 1), ("img2.png", 0)]
+    padded = tree("a.png", "a1.png", "a01b.png", "b-02.png", "b-10.png", "val.txt", inside="padded")
+    (padded / "val.txt").write_text("zebra\ntench\nzebra\nzebra\nzebra\n")
+    with pytest.raises(InputError, match=r"'a01b\.png' stands before 'a1\.png'"):
+        labelled(padded, LABELS)
+    (padded / "a01b.png").unlink()
+    (padded / "val.txt").write_text("zebra\ntench\nzebra\nzebra\n")
+    assert [index for _, index in told(labelled(padded, LABELS))] == [4, 0, 4, 4]
+
+
+def test_two_pictures_that_differ_in_their_ending_are_two(tree):
+    folder = tree("a.png", "a.jpg", "b.png", "val.txt")
+    (folder / "val.txt").write_text("a.png zebra\na.jpg tench\nb.JPEG zebra\n")
+    assert told(labelled(folder, LABELS)) == [("a.jpg", 0), ("a.png", 4), ("b.png", 4)]
+    (folder / "a.png").rename(folder / "a.webp")
+    with pytest.raises(InputError, match=r"does not name 'a.webp'"):
+        labelled(folder, LABELS)
+
+
 def test_the_menageries_own_export(tmp_path):
     out = export("classification", 6, 100, tmp_path / "animals")
     found = labelled(out, menagerie.KINDS)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from heedmap.errors import InputError
-from heedmap.evaluation.localisation import balance, covers, points, share, spread
+from heedmap.evaluation.localisation import balance, covers, points, ranks, share, spread
 from heedmap.layouts import Grid, Plain, Shown
 
 FINE = 12  # points a pixel and a patch are cut into, each way
@@ -88,4 +88,35 @@ def test_nothing_of_a_sign_is_nan_and_not_a_failure():
     assert np.isnan([share(nothing, some), points(nothing, some), balance(nothing, some)]).all()
     assert np.isnan(covers(nothing, ~some & some))
     assert np.isnan(share(np.ones((2, 2)), some, -1))
-    assert points(np.ones((2, 2)), some) == 1  # ties: any of the strongest
+
+
+def test_of_several_strongest_pixels_the_share_on_the_mask_counts():
+    """All pixels of a patch are as strong: one that merely touches the mask does not lie on it."""
+    patch = np.array([[0.0, 2.0, 2.0], [1.0, 2.0, 2.0]])
+    touched = np.array([[False, True, False], [True, False, False]])
+    assert points(patch, touched) == 0.25
+    assert points(-patch, touched, -1) == 0.25
+    assert points(patch * 3, patch == 2) == 1
+
+
+@pytest.mark.parametrize("window", [(0.0, 0.0, 1.0, 1.0), (0.0625, 0.0625, 0.9375, 0.9375)])
+@pytest.mark.parametrize("shape", [(96, 96), (97, 61), (384, 50)])
+def test_rounding_breaks_no_tie(window, shape):
+    """Patches of equal relevance: whatever the mask, chance. And none where there is none."""
+    even = spread(Explained(np.ones(24 * 12), Grid(24, 12, 0, window)), shape=shape)
+    left, top, right, bottom = window
+    inside = np.zeros(shape, bool)
+    rows, columns = (slice(-int(-low * side // 1), int(high * side)) for low, high, side in (
+        (top, bottom, shape[0]), (left, right, shape[1])
+    ))  # fmt: skip
+    inside[rows, columns] = True
+    halved = inside & (np.arange(shape[1]) < shape[1] * 0.45)
+    assert ranks(even[inside], halved[inside]) == 0.5
+    bare = np.zeros((24, 12))
+    bare[:, 4] = 1.0
+    said = spread(Explained(bare.ravel(), Grid(24, 12, 0, window)), shape=shape)
+    width = (right - left) / 12 * shape[1]
+    first, last = left * shape[1] + 4 * width, left * shape[1] + 5 * width
+    columns = np.flatnonzero((said > 0).any(0))
+    assert columns[0] == int(first + 1e-6)
+    assert columns[-1] == -int(-(last - 1e-6) // 1) - 1

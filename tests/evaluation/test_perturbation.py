@@ -1,6 +1,7 @@
 """Perturbation, on a model of which it is known what it needs, on the zoo, and as a person uses it."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,8 @@ from PIL import Image
 
 import heedmap
 from heedmap import menagerie
-from heedmap.cli import main
+from heedmap.cli import evaluate as cli_evaluate
+from heedmap.cli import main, talk
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Labelled, scenes
 from heedmap.evaluation.masking import check_drop, counts, fill, hidden, kept, left, places, upsampled
@@ -349,6 +351,11 @@ def test_what_cannot_be_read_is_told_and_left_out(vit, tmp_path):
         ({"batch": 0}, "batch is 0"),
         ({"guide": "menagerie:zebra", "side": "behind"}, "side is 'behind'"),
         ({"guide": "menagerie:zebra", "guide_label": "oryx"}, "'oryx' is none of the model's 16"),
+        ({"guide": "menagerie:zebra", "guide_label": "zebar"}, "Did you mean 'zebra'?"),
+        (
+            {"guide": "menagerie:zebra", "guide_label": scenes(1, menagerie.KINDS, 650_000)[0].label},
+            "1 is of the guide's own",
+        ),
         ({"guide": "menagerie:oryx"}, "'oryx' is not one of the menagerie's"),
     ],
 )
@@ -383,7 +390,7 @@ def evaluate(capsys, monkeypatch, tmp_path):
 def test_scenes_beside_a_guide(evaluate, tmp_path):
     code, out, err = evaluate("-m", "zoo:vit", "--scenes", 4, "--guide", "menagerie:zebra", "--order", "negative")
     assert (code, err) == (0, "")
-    assert "zebra on the right" in out
+    assert "4 pictures, zebra on the right. Explained" in out  # none were left out
     assert RULE in out
     assert "heed - gae" in out
     record = json.loads((tmp_path / "out" / "perturbation.zoo-vit.json").read_text())
@@ -391,6 +398,26 @@ def test_scenes_beside_a_guide(evaluate, tmp_path):
     assert (record["unit"], record["mask"], record["steps"][-1]) == ("token", "mean", 0.9)
     with Image.open(tmp_path / "out" / "perturbation.zoo-vit.png") as image:
         assert image.size == (640, 340)
+
+
+def test_of_one_picture_there_is_a_curve_and_no_interval(evaluate, tmp_path):
+    code, out, _ = evaluate("-m", "zoo:vit", "--scenes", 1, "--order", "negative")
+    assert code == 0
+    assert "(of one picture alone), picture by picture" in out
+    assert "nan" not in out
+    record = json.loads((tmp_path / "out" / "perturbation.zoo-vit.json").read_text())
+    assert record["differences"][0]["auc"] == {"value": pytest.approx(5.0), "low": None, "high": None}
+
+
+def test_a_narrow_terminal_has_the_areas_whole(evaluate, monkeypatch):
+    from rich.console import Console
+
+    for module in (cli_evaluate, talk):
+        monkeypatch.setattr(module, "console", lambda: Console(width=60, highlight=False))
+    _, out, _ = evaluate("-m", "zoo:vit", "--scenes", 3, "--methods", "heed:positive,random")
+    rows = [line for line in out.splitlines() if line.startswith(("positive  ", "negative  "))]
+    assert len(rows) == 4
+    assert all(re.search(r"(heed:positive|random) +\d+\.\d  \d+\.\d to \d+\.\d", row) for row in rows)
 
 
 def test_a_folder_with_a_bad_picture(evaluate, tmp_path):
@@ -426,6 +453,8 @@ def test_a_folder_with_a_bad_picture(evaluate, tmp_path):
         (["-m", "zoo:vit", "--guide", "none.png"], "There is no picture 'none.png'"),
         (["-m", "zoo:vit", "--guide-label", "zebra"], "Give --guide too"),
         (["-m", "zoo:vit", "--side", "rigth"], "Did you mean right?"),
+        (["-m", "zoo:vit", "--side", "left"], "--side says where a guide stands. Give --guide too."),
+        (["-m", "zoo:vit", "--methods", "hed"], "Beside them there are gae and random."),
     ],
 )
 def test_mistakes_are_told_in_a_line_before_anything_is_done(evaluate, tmp_path, given, said):

@@ -34,6 +34,13 @@ def test_scenes_that_say_nothing_are_left_out_and_nothing_at_all_is_nan():
     assert np.isnan([empty.value, empty.low, empty.high]).all()
 
 
+def test_one_scene_tells_its_number_and_no_interval():
+    one = mean([float("nan"), 0.75])
+    assert (one.value, one.count) == (0.75, 1)
+    assert np.isnan([one.low, one.high]).all()
+    assert str(one) == "0.750"
+
+
 def test_a_constant_is_certain_and_a_seed_decides():
     assert str(mean([0.25] * 9)) == "0.250 [0.250, 0.250]"
     assert mean([0, 1, 1, 0, 1], seed=1) == mean([0, 1, 1, 0, 1], seed=1)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -295,6 +296,7 @@ def test_how_well_two_are_told_apart_comes_with_an_interval():
     assert 0.6 < found.low < found.value < found.high < 0.95
     assert found.count == 60
     assert math.isnan(apart([], []).value)
+    assert math.isnan(apart([1.0], [0.0]).low)  # one scene has no interval
 
 
 def test_scenes_are_measured(vit):
@@ -311,6 +313,15 @@ def test_no_scene_reached_is_summed_up_too(vit):
     found = summary(measure(vit, menagerie.scenes(1, 640_000, animals=(1, 1)), bound=1, steps=1))
     assert found["reached"].value == 0
     assert math.isnan(found["psnr"].value)
+
+
+def test_a_scene_that_was_the_category_already_was_not_rewritten(vit):
+    """It needed no step, and so its PSNR is infinite: it says nothing of rewriting."""
+    rows = measure(vit, menagerie.scenes(3, 640_000, animals=(1, 1)), bound=24, steps=20, step=12)
+    mistaken = {**rows[0], "reached": True, "steps": 0, "psnr": math.inf, "ssim": 1.0, "largest": 0, "touched": 0.0}
+    found, without = summary([*rows, mistaken]), summary(rows)
+    assert found == {**without, "scenes": 4}
+    assert math.isfinite(found["psnr"].value)
 
 
 # ---- the command
@@ -372,6 +383,12 @@ def test_another_answer_than_the_models_is_warned_of(command):
     assert err.rstrip().endswith("of it, not horse.")
 
 
+def test_what_it_was_is_what_the_model_said_not_what_was_to_be_left(command, tmp_path):
+    _, out, _ = command("--from", "cat", "--to", "elephant", "--step", 8)
+    assert re.search(r"savanna.png: zebra \d\d\.\d% became elephant", out)
+    assert "<h1>zebra rewritten as elephant" in (tmp_path / "out" / "savanna.cat-to-elephant.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -380,7 +397,12 @@ def test_another_answer_than_the_models_is_warned_of(command):
         (("--to", "cat", "--also", "zoo:detr"), 2, "--also zoo:detr does object-detection."),
         (("--to", "zebra"), 1, "already"),
         (("--to", "cat", "--norm", "1"), 2, "--norm '1' is not one of inf, 2."),
-        (("--to", "cat", "--bound", "0.2"), 1, "at least 1 level"),
+        (("--to", "cat", "--from", "Cat"), 2, "--from and --to are both 'cat'."),
+        (("--to", " "), 2, "--to wants a label or an index."),
+        (("--to", "cat", "--bound", "0.2"), 2, "--bound 0.2 leaves nothing to change. Give at least 1 level"),
+        (("--to", "cat", "--step", "nan"), 2, "--step nan is no number of levels."),
+        (("--to", "cat", "--steps", "0"), 2, "--steps 0 changes nothing."),
+        (("--to", "cat", "--confidence", "95"), 2, "--confidence 95 is no probability."),
         ((), 2, "Missing option '--to'"),
     ],
 )

@@ -201,6 +201,7 @@ def test_the_animation_has_its_frames_in_colour_and_rests_on_the_last(moved, tmp
             sizes.add(film.size)
             frame = np.asarray(film.convert("RGB"), dtype=int)
             reds.append((frame[..., 0] - frame[..., 1:].max(-1)).max())
+            assert (frame[:4] == 255).all(), "around the panels there is no tint"
     assert times == [filming.PACE] * 6 + [filming.REST]
     assert len(sizes) == 1
     assert min(reds) > 120, "red stays red among so much grey"
@@ -227,7 +228,7 @@ def test_the_command_writes_what_it_names(run, tmp_path):
     code, out, err = run("--from", TARGET, "--to", OTHER, "--steps", "12", "--keep", "3", "--out", "made")
     assert (code, err) == (0, "")
     made = {path.name for path in (tmp_path / "made").iterdir()}
-    stem = "savanna.zebra-to-elephant"
+    stem = "savanna.zebra-to-elephant.transfer"  # `rewrite` calls its files savanna.zebra-to-elephant
     assert made == {f"{stem}.{ending}" for ending in ("png", "gif", "chart.png", "html", "json")}
     assert all(name in out for name in made)
     assert "from zebra to elephant in 12 steps of 0.0004" in out
@@ -255,6 +256,9 @@ def test_it_stops_when_the_other_answer_is_likelier(run):
     assert last["logits"][1] > last["logits"][0]
     _, _, err = run("--from", OTHER, "--to", TARGET, "--stop", "--json", "--steps", "1")
     assert err == "zebra did not pass elephant in 1 steps. Give more --steps.\n"
+    _, out, err = run("--from", TARGET, "--to", OTHER, "--stop", "--json")  # what is predicted is the elephant
+    assert len(json.loads(out)["steps"]) == 1
+    assert err == "elephant is likelier than zebra from the first: nothing moved. Leave --stop out.\n"
 
 
 @pytest.mark.parametrize(

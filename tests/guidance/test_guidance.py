@@ -150,6 +150,19 @@ def test_a_processor_that_crops_leaves_the_part_that_the_model_sees(tmp_path):
     assert grid.window == pytest.approx((0.2, 0.1, 1.0, 0.9), abs=0.03)
 
 
+def test_how_likely_a_guide_is_follows_how_the_model_was_trained(tmp_path):
+    """Classes that do not exclude one another have a probability each, as `predict` tells it."""
+    model = folder_of(tmp_path, transformers.ViTImageProcessor(size={"height": 32, "width": 32}), 32, 8)
+    model.config.problem_type = "multi_label_classification"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", GuideWarning)
+        found = model.explain(RED, target="kind 3", guide=BLUE)
+    label = model.predict(BLUE)[0][0].label
+    (made,) = pair(model, [RED], BLUE)
+    told = {answer.label: answer.value for answer in model.predict(made.image, top=12)[0]}
+    assert found.metadata["guide seen as"].startswith(f"{label}, {told[label]:.3f}, number ")
+
+
 def test_what_was_guided_is_kept_and_drawn(vit, snail, tmp_path):
     found = vit.explain(snail, target="snail", guide="menagerie:zebra")
     for suffix in ("heed", "png", "html"):
@@ -182,6 +195,19 @@ def test_captions_can_be_guided():
         menagerie.scene("dog", 3).image, ["a dog", "a cat"], target="a dog", guide="menagerie:zebra", side="below"
     )
     assert found.shown[0].layouts["pixel_values"].rows == 6
+
+
+def test_without_a_caption_the_one_that_fits_the_picture_alone_is_explained():
+    """Beside the guide, the guide's own caption may fit better: nobody asked for that."""
+    clip = heedmap.load("zoo:clip")
+    captions = ["a zebra", "a dog", "a snail"]
+    animals = [menagerie.scene(kind, 5).image for kind in ("dog", "snail")]
+    for side in SIDES:
+        found = clip.explain(animals, captions, guide="menagerie:zebra", side=side)
+        asked = clip.explain(animals, captions, target=["a dog", "a snail"], guide="menagerie:zebra", side=side)
+        assert found.predicted == ("a dog", "a snail")
+        assert [example.answer for example in found.shown] == ["a dog", "a snail"]
+        torch.testing.assert_close(found["pixel_values"], asked["pixel_values"])
 
 
 def test_the_command_guides_warns_and_refuses(tmp_path, monkeypatch, capsys, snail):

@@ -10,6 +10,7 @@ import torch
 import heedmap
 from heedmap import logit, menagerie
 from heedmap.errors import InputError, LabelError, TargetError
+from heedmap.families.words import said, token
 
 SCENE = menagerie.scene(["zebra", "elephant"], seed=7)
 ALONE = menagerie.scene("zebra", seed=3).image
@@ -206,6 +207,16 @@ def test_a_word_is_the_token_that_begins_it(folder):
     text = "is there"
     assert model.explain(text=text, target="a").value == model.explain(text=text, target=vocabulary["Ġa"]).value
     assert model.explain(text=text, target="Ġa").value == model.explain(text=text, target="a").value
+
+
+def test_a_token_that_cannot_be_seen_has_the_name_its_tokenizer_gives_it(folder):
+    tokenizer = heedmap.load(folder("gpt2")).processor.text
+    for text in ("\n", "\x15", "é"):
+        *_, index = tokenizer(text)["input_ids"]
+        name = said(tokenizer, index)
+        assert name.isprintable()
+        assert "\N{REPLACEMENT CHARACTER}" not in name
+        assert token(tokenizer, name) == index
 
 
 def test_a_strip_is_refused_before_it_is_enlarged(folder):

@@ -1,6 +1,7 @@
 """Where models come from: the zoo, folders, the hub; and what is said when one does not come."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import torch
 import transformers
 
 import heedmap
-from heedmap import zoo
+from heedmap import logit, zoo
 from heedmap.errors import BrokenInstallError, InputError, ModelError
 from heedmap.families import loading
 
@@ -90,6 +91,28 @@ def test_a_head_that_was_never_trained_is_refused(folder, tmp_path):
     refused(str(there), r"is a BertModel: what it answers is not known.*Say which with task=")
     refused(str(there), r"task is 'guess'\. heedmap expected one of image-classification", InputError, task="guess")
     assert heedmap.load(str(there), task="fill-mask").task == "fill-mask"
+
+
+def test_a_task_that_a_model_is_not_made_for_is_refused(folder):
+    refused(
+        str(folder("vit")),
+        "is a ViTForImageClassification, and transformers has no model of that kind for object-detection. Leave task=",
+        task="object-detection",
+    )
+
+
+def test_a_letter_for_each_stretch_of_sound_is_explained_as_the_message_says(folder, tmp_path):
+    there = tmp_path / "model"
+    shutil.copytree(folder("wav2vec2"), there)
+    config = json.loads((there / "config.json").read_text())
+    config["architectures"] = ["Wav2Vec2ForCTC"]
+    (there / "config.json").write_text(json.dumps(config))
+    declared = {0: {"reading": "frames", "read": "frames"}}
+    refused(str(there), rf"target=logit\(letter, position=stretch\), wiring={re.escape(repr(declared))}\)")
+    module = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config.from_pretrained(there)).eval()
+    inputs = {"input_values": torch.linspace(-1, 1, 400)[None].sin()}
+    e = heedmap.explain(module, inputs, target=logit(3, position=10), wiring=declared)
+    assert e["frames"].shape[1] > 10
 
 
 def test_code_from_elsewhere_is_not_run(folder, tmp_path):

@@ -6,7 +6,7 @@ from PIL import ImageChops
 
 from heedmap.errors import InputError
 from heedmap.render import curves
-from heedmap.render.curves import BESIDE, LINES, spread
+from heedmap.render.curves import BESIDE, LINES, _numbered, spread
 
 STEPS = [i / 10 for i in range(10)]
 
@@ -88,3 +88,13 @@ def test_heights_are_apart_within_bounds_and_in_order():
 def test_what_cannot_be_drawn_is_refused(given, said):
     with pytest.raises(InputError, match=said):
         curves(given.pop("lines"), **given)
+
+
+@pytest.mark.parametrize("steps", [[0], [0, 1, 2, 3], list(range(101))])
+def test_there_is_no_half_step(steps):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    axes.plot(steps, steps)
+    _numbered(axes, {"logit": (steps, steps)})
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())

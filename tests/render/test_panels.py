@@ -9,7 +9,7 @@ import torch
 from samples import BOTH, PICTURE, STREAM, bare, detection, explanation, joined, patches, question, sentence, sound
 
 from heedmap import errors, render
-from heedmap.layouts import Grid, Joined, Plain, Regions, Shown, Words
+from heedmap.layouts import Frames, Grid, Joined, Plain, Regions, Shown, Words
 from heedmap.render.arranging import rows_of
 from heedmap.render.sheets import note
 
@@ -147,6 +147,13 @@ def test_sound_is_named_by_time_and_bare_tokens_by_number():
     assert view(sound()).units[50].name == "1.00 to 1.02 s"
     assert view(bare()).units[50].name == "token 50"
     assert view(bare()).kind == "tokens"
+
+
+def test_short_stretches_of_sound_have_names_of_their_own():
+    made = explanation({"frames": torch.ones(1, 800)}, (Shown({"frames": Frames(0.00125)}),))
+    names = [unit.name for unit in view(made).units]
+    assert names[2] == "0.003 to 0.004 s"
+    assert len(set(names)) == len(names)
 
 
 def test_a_stream_without_a_layout_is_a_strip():

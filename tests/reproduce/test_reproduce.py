@@ -2,17 +2,22 @@
 
 import json
 import re
+import warnings
 
 import pytest
 import torch
 import transformers
+from PIL import Image
 
+import heedmap
 from heedmap import menagerie
 from heedmap.cli import main
+from heedmap.guidance import GuideWarning
 from heedmap.menagerie import KINDS
 from heedmap.reproduce import Setting, figures, make, report
-from heedmap.reproduce.attention_and_gradient import removals
-from heedmap.reproduce.reports import findings
+from heedmap.reproduce.attention_and_gradient import guides, removals
+from heedmap.reproduce.reports import findings, number
+from heedmap.reproduce.worlds import SEEDS, singles
 
 NAMES = list(figures("attention-and-gradient"))
 FEW = Setting(scenes=8, few=2)
@@ -66,9 +71,51 @@ def test_a_figure_says_what_is_claimed_what_was_measured_and_by_which_rule(made,
         assert part["rule"]
         assert part["measured"]
         for each in part["measured"].values():  # of one or two scenes a part may say nothing
-            assert each["low"] <= each["mean"] <= each["high"] if each["scenes"] else each["mean"] is None
+            if each["scenes"] > 1:
+                assert each["low"] <= each["mean"] <= each["high"]
+            else:
+                assert each["low"] is each["high"] is None
+                assert (each["mean"] is None) == (each["scenes"] == 0)
     assert record["files"]
     assert all((out / file).stat().st_size > 1000 for file in record["files"])
+
+
+def test_one_scene_decides_nothing(made):
+    """Figure 9 has a tenth of the scenes for each part: here one."""
+    *parts, _ = made[1]["attention-and-gradient/figure-9"]["parts"]
+    assert {each["measured"]["balance of the deciding parts"]["scenes"] for each in parts} == {1}
+    assert not any(each["holds"] for each in parts)
+    assert number(parts[0]["measured"]["balance of the deciding parts"]).count(" ") == 0
+    assert number({"mean": None, "low": 1.5, "high": None, "scenes": 3}) == "-"
+
+
+def test_a_map_without_a_negative_may_tell_two_models_apart_too(made):
+    """What it says of a head can only be how much of it lies there: its balance is 1, whatever the model."""
+    _, _, part, _ = made[1]["attention-and-gradient/figure-10"]["parts"]
+    told = {name.partition(": ")[2]: each["mean"] for name, each in part["measured"].items()}
+    assert told["kite, positive (GAE)"] > 0
+    assert told["kite, absolute"] > 0
+
+
+def test_a_guide_that_is_hardly_seen_is_counted_once_a_scene(tmp_path):
+    white = str(tmp_path / "white.png")
+    Image.new("RGB", (96, 96), "white").save(white)
+    name, vit, unseen = "attention-and-gradient/figure-8", heedmap.load("zoo:vit"), 0
+    for each in singles(8, SEEDS + 8_000, without=guides.shows(vit, white)):
+        with warnings.catch_warnings(record=True) as met:
+            warnings.simplefilter("always", GuideWarning)
+            vit.explain(each.image, target=each.animals[0].kind, guide=white)
+        unseen += any("hardly" in str(one.message) for one in met)
+    assert unseen > 5  # those that are shown are explained twice
+    note = make(name, figures(name)[name], tmp_path, Setting(scenes=8, guide=white))["note"]
+    assert f"hardly saw it beside {unseen} of the 8." in note
+
+
+def test_scenes_of_the_kind_that_a_photograph_shows_are_left_out_as_of_a_drawn_one(tmp_path):
+    menagerie.scene("owl", 3).image.save(tmp_path / "guide.png")
+    vit = heedmap.load("zoo:vit")
+    assert guides.shows(vit, str(tmp_path / "guide.png")) == "owl"
+    assert guides.shows(vit, "menagerie:dog") == "dog"
 
 
 def test_what_was_made_is_not_made_again_unless_it_would_differ(made):

@@ -1,5 +1,7 @@
 """What inference finds may be declared instead: the wiring call by call, and where the walk starts."""
 
+import copy
+
 import pytest
 import torch
 from builders import CLASSES, settle
@@ -90,7 +92,7 @@ def test_a_new_stream_ends_the_walk(verify):
 
 def last_layer_alone(model, inputs):
     """What flowed through the second layer only: its map's CLS row, taken by weights and gradient in float32."""
-    model = type(model)(model.config).eval()
+    model = type(model)(copy.deepcopy(model.config)).eval()
     model.load_state_dict(shared("vit", torch.float64).state_dict())
     model.to(torch.float64).set_attn_implementation("eager")
     output = model(**inputs, output_attentions=True)
@@ -231,7 +233,7 @@ def test_a_walk_begun_in_the_middle_knows_nothing_of_what_comes_later():
     """After call 0 there is one map: a row of it is what flowed. (The model's own softmax is in float32.)"""
     model, inputs = shared("vit", torch.float64), inputs_of("vit", 2, torch.float64)
     e = heedmap.explain(model, inputs, target("vit"), readout=Readout(IMAGE, after=0, rows="all"))
-    model = type(model)(model.config).eval().to(torch.float64)
+    model = type(model)(copy.deepcopy(model.config)).eval().to(torch.float64)
     model.load_state_dict(shared("vit", torch.float64).state_dict())
     model.set_attn_implementation("eager")
     output = model(**inputs, output_attentions=True)

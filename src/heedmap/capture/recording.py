@@ -55,6 +55,10 @@ class Recording:
         """The shape of each input."""
         return self._recorder.sizes
 
+    def origin(self, tensor: Tensor) -> Origin | None:
+        """What a tensor of the forward pass was computed from."""
+        return self._recorder.origin(tensor)
+
     @property
     def stemmed(self) -> bool:
         """Whether the graph begins where tokens were laid out, so that the first calls can be probed too."""

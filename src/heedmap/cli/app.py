@@ -94,6 +94,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.filterwarnings("always", category=GuideWarning)
             warnings.showwarning = _told
             code = app(given, prog_name="heedmap", standalone_mode=False)
+            if code == INTERRUPTED:  # typer makes an exit of Ctrl-C
+                raise KeyboardInterrupt
             sys.stdout.flush()
             return code or 0
     except BrokenPipeError:  # `| head` has seen enough

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +111,7 @@ def compare(
             say(f"  written: {file}")
     # With "all", a method that this model does not admit is left out; one asked for by name has failed.
     if methods.strip() != ALL or not json:
-        for line, unfit in _by_reason(refused).items():
+        for line, unfit in by_reason(refused).items():
             warn(f"Left out: {', '.join(unfit)}. {line}")
     return FAILED if refused and methods.strip() != ALL else 0
 
@@ -122,7 +121,7 @@ def named(text: str) -> list[str]:
     from heedmap.methods import METHODS, method
 
     if text.strip() == ALL:
-        return [f"{name}:{variant}" for name, each in METHODS.items() for variant in each.variants or ("",)]
+        return [f"{name}:{variant}" for name, each in METHODS.items() for variant in each.variants]
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
         raise UsageError("--methods is empty. Name some with commas, or all.")
@@ -150,7 +149,8 @@ def _rows(
     return rows, refused
 
 
-def _by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
+def by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
+    """The methods of which the same is to be said."""
     told: dict[str, list[str]] = {}
     for name, line in refused.items():
         told.setdefault(line, []).append(name)
@@ -165,13 +165,18 @@ def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
     }
 
 
-def _shown(found: Mapping[str, Any]) -> list[float]:
-    return [unit["value"] for stream in found["streams"] for unit in stream["units"]]
+def _shown(found: Mapping[str, Any]) -> dict[tuple[str, str, int], float]:
+    return {
+        (stream["stream"], stream.get("part", ""), i): unit["value"]
+        for stream in found["streams"] for i, unit in enumerate(stream["units"])
+    }  # fmt: skip
 
 
-def _cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    lengths = math.hypot(*a) * math.hypot(*b)
-    return sum(map(operator.mul, a, b)) / lengths if lengths else 0.0
+def _cosine(a: Mapping[Any, float], b: Mapping[Any, float]) -> float:
+    """Over what both say something of: some methods know one stream only."""
+    both = [(a[unit], b[unit]) for unit in a if unit in b]
+    lengths = math.hypot(*(x for x, _ in both)) * math.hypot(*(y for _, y in both))
+    return sum(x * y for x, y in both) / lengths if lengths else 0.0
 
 
 def _introduced(name: str, found: Sequence[Mapping[str, Any]], wish: Wish) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from heedmap.cli import options
 from heedmap.cli.files import Folder, beside
-from heedmap.cli.talk import say, show
+from heedmap.cli.many import progress
+from heedmap.cli.talk import dump, say, show
+
+if TYPE_CHECKING:
+    from heedmap.demo import Section
 
 TITLE = "What does a Transformer heed?"
 LEAD = (
@@ -25,6 +29,7 @@ NEXT = (
 
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder that the page goes to.")] = Path("out/demo"),
+    json: options.Json = False,
     debug: options.Debug = False,
 ) -> int:
     """Explain drawn scenes with the models of the zoo: a page to look at. Needs no network.
@@ -33,23 +38,42 @@ def demo(
       heedmap demo
       heedmap demo --out somewhere/else
     """
-    from rich.progress import track
-
-    from heedmap.cli.talk import console
     from heedmap.demo import SECTIONS
     from heedmap.render import page, picture
 
     folder = Folder(out)
-    sections = [make() for make in track(SECTIONS, "explaining", console=console(err=True), transient=True)]
+    sections = []
+    with progress(len(SECTIONS)) as step:
+        for make in SECTIONS:
+            sections.append(make())
+            step(1)
     for section in sections:
         with beside(folder.path / f"{section.file}.png") as path:
             picture({"": section.explanations}, columns=5).save(path)
-        show(f"[bold]{section.name}[/]. {section.caption}\n")
+        if not json:
+            show(f"[bold]{section.name}[/]. {section.caption}\n")
     rows = {section.name: section.explanations for section in sections}
-    with beside(folder.path / "index.html") as path:
+    index = folder.path / "index.html"
+    with beside(index) as path:
         html = page(rows, title=TITLE, lead=LEAD, captions=[section.caption for section in sections])
         path.write_text(html, encoding="utf-8")
-    say(f"Open {folder.path / 'index.html'} in a browser. On a picture of your own:\n")
+    if json:
+        dump({"page": str(index), "sections": [_plain(each, folder.path) for each in sections], "next": list(NEXT)})
+        return 0
+    say(f"Open {index} in a browser. On a picture of your own:\n")
     for line in NEXT:
         say(f"  {line}")
     return 0
+
+
+def _plain(section: Section, folder: Path) -> dict[str, Any]:
+    """What was shown and what was measured of it, as plain values."""
+    return {
+        "name": section.name,
+        "says": section.caption,
+        "file": str(folder / f"{section.file}.png"),
+        "explanations": [
+            {"answer": each.shown[0].answer, "target": each.target, "value": float(each.value)}
+            for each in section.explanations
+        ],
+    }

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heedmap.cli import options
-from heedmap.cli.compare import ALL, named
+from heedmap.cli.compare import ALL, by_reason, named
 from heedmap.cli.models import loaded
 from heedmap.cli.talk import FAILED, busy, dump, one_line, say
 from heedmap.cli.wiring import stand_ins, tried_with
@@ -112,14 +112,16 @@ def _told(source: str, found: dict[str, Any]) -> None:
     say(f"  tried with  {found['given']}")
     say(f"  answers     {found['labels'] or 'no'} labels")
     seams = ", ".join(f"{number} through {seam}" for seam, number in found["seams"].items())
-    say(f"  attention   {found['calls']} calls: {seams or 'none met'}")
+    calls = f"{found['calls']} calls: {seams or 'none met'}"
+    say(f"  attention   {'not known' if found['problems'] and not seams else calls}")
     for name, stream in found["streams"].items():
         say(f"  stream      {name}: {_stream(stream)}")
     say(f"  read from   {', '.join(found['readout']) or 'unknown'}")
     memory = f"about {found['memory'] / 2**20:,.0f} MiB beside the model" if found["memory"] else "not known"
     say(f"  memory      {memory}")
-    for name, line in found["methods"].items():
-        say(f"  method      {name}: {line}")
+    for line, names in by_reason(found["methods"]).items():
+        told = "no, see the problem" if line in found["problems"] else line
+        say(f"  method      {', '.join(names)}: {told}")
     packages = ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version)
     say(f"  packages    {packages}")
     for line in found["problems"]:

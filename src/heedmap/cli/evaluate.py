@@ -12,18 +12,23 @@ from heedmap.cli import options
 from heedmap.cli.files import Folder, beside, slug
 from heedmap.cli.many import progress
 from heedmap.cli.models import known, loaded
-from heedmap.cli.talk import FAILED, UsageError, dump, one_of, say, show, warn
+from heedmap.cli.talk import FAILED, UsageError, console, dump, one_of, say, show, warn
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
     from heedmap.evaluation.folders import Labelled
     from heedmap.evaluation.perturbation import Perturbation
+    from heedmap.evaluation.statistics import Mean
     from heedmap.families import Model
 
-app = typer.Typer(help="Measure explanations.", no_args_is_help=True)
+app = typer.Typer(
+    help="Measure explanations.\n\nExamples:\n\nheedmap evaluate perturbation --model zoo:vit --guide menagerie:zebra",
+    no_args_is_help=True,
+)
 
 ZOO = "zoo:"
 SCENES = 100  # where nothing is said
+ROOMY = 76  # columns of a terminal that has room for accuracies beside the areas
 SEED = 650_000  # of the first scene; no model of the zoo learned from it
 LOOKED_AT, HIDDEN = "What is looked at", "What is hidden"  # panels of the help
 
@@ -103,13 +108,19 @@ def perturbation(
         ),
     ] = None,
     side: Annotated[
-        str, typer.Option(help="Of the picture: right, left, above, below.", rich_help_panel=LOOKED_AT)
-    ] = "right",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where the guide stands: right, left, above, below.",
+            show_default="right",
+            rich_help_panel=LOOKED_AT,
+        ),
+    ] = None,
     methods: Annotated[
         str,
         typer.Option(
             metavar="NAMES",
-            help="Names with commas, such as heed,heed:positive; random is a ranking by chance.",
+            help="Names with commas, such as heed,heed:positive; gae is heed:positive, random a ranking by chance.",
             rich_help_panel=options.ASKED,
         ),
     ] = "heed,gae",
@@ -154,7 +165,8 @@ def perturbation(
       heedmap evaluate perturbation --model zoo:vit --guide menagerie:zebra
       heedmap evaluate perturbation -m google/vit-base-patch16-224 --images val/ --limit 5000 --guide zebra.png
     """
-    names, orders = _checked(methods, order, unit, mask, side)
+    names, orders = _checked(methods, order, unit, mask)
+    _check_side(side, guide)
     known(model)
     _check_looked_at(model, images, scenes, limit, label_map, truth, guide, guide_label)
     if guide is not None:
@@ -173,7 +185,7 @@ def perturbation(
             orders,
             guide=guide,
             guide_label=guide_label,
-            side=side,
+            side=side or "right",
             mask=mask,
             unit=unit,
             batch=batch,
@@ -196,13 +208,11 @@ def perturbation(
 # ---- what was asked
 
 
-def _checked(methods: str, order: str, unit: str, mask: str | None, side: str) -> tuple[list[str], list[str]]:
+def _checked(methods: str, order: str, unit: str, mask: str | None) -> tuple[list[str], list[str]]:
     """The methods and orders that are named; whatever is wrong without a model is told before one is loaded."""
     from heedmap.evaluation.masking import MASKS, ORDERS
     from heedmap.evaluation.perturbation import UNITS, check_methods
-    from heedmap.guidance import SIDES
 
-    one_of("--side", side, tuple(SIDES))
     one_of("--unit", unit, tuple(UNITS))
     if mask is not None:
         one_of("--mask", mask, tuple(MASKS))
@@ -216,8 +226,18 @@ def _checked(methods: str, order: str, unit: str, mask: str | None, side: str) -
     try:
         check_methods(names)
     except InputError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error} Beside them there are gae and random.") from error
     return names, orders
+
+
+def _check_side(side: str | None, guide: str | None) -> None:
+    from heedmap.guidance import SIDES
+
+    if side is None:
+        return
+    one_of("--side", side, tuple(SIDES))
+    if guide is None:
+        raise UsageError("--side says where a guide stands. Give --guide too.")
 
 
 def _several(option: str, text: str) -> list[str]:
@@ -301,27 +321,39 @@ def _told(result: Perturbation) -> None:
     from heedmap.evaluation.masking import MASKS
     from heedmap.evaluation.perturbation import RULE
 
-    some = range(0, len(result.steps), max(1, len(result.steps) // 3))
+    roomy = console().width >= ROOMY  # else the areas alone: all numbers are in the file
+    some = range(0, len(result.steps), max(1, len(result.steps) // 3)) if roomy else ()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("order", "method", "AUC", "95 %", *(f"at {result.steps[i]:g}" for i in some)):
-        table.add_column(name, justify="right" if name == "AUC" or name.startswith("at") else "left")
+        table.add_column(name, justify="right" if name == "AUC" or name.startswith("at") else "left", no_wrap=True)
     orders = list(dict.fromkeys(one.order for one in result.curves))
     for one in sorted(result.curves, key=lambda one: orders.index(one.order)):
-        auc = f"{one.auc.value:.1f}", f"{one.auc.low:.1f} to {one.auc.high:.1f}"
+        auc = f"{one.auc.value:.1f}", _interval(one.auc, ".1f")
         table.add_row(one.order, one.method, *auc, *(f"{one.accuracy[i].value:.3f}" for i in some))
     say(_headline(result))
     show(table)
     for a, b, order, gap in result.differences():
-        say(f"{order}: {a} - {b} = {gap.value:+.1f} ({gap.low:+.1f} to {gap.high:+.1f}), picture by picture")
+        say(f"{order}: {a} - {b} = {gap.value:+.1f} ({_interval(gap, '+.1f')}), picture by picture")
     say(f"AUC: {RULE}; {', '.join(f'{BETTER[each]} in {each} order' for each in orders)}.")
-    say(f"Hidden: {result.unit}s, by {result.mask}: {MASKS[result.mask]}. At each fraction hidden: the accuracy.")
+    tenths = " At each fraction hidden: the accuracy." if some else ""
+    say(f"Hidden: {result.unit}s, by {result.mask}: {MASKS[result.mask]}.{tenths}")
+
+
+def _interval(found: Mean, form: str) -> str:
+    return f"{found.low:{form}} to {found.high:{form}}" if found.count > 1 else "of one picture alone"
 
 
 def _headline(result: Perturbation) -> str:
-    told = f"{result.model}: {result.pictures:,} pictures"
+    told = f"{result.model}: {_counted(result.pictures)}"
     if result.guide:
         place = f"on the {result.side}" if result.side in ("left", "right") else result.side
-        told += f", {result.guide} {place}; {result.left_out} pictures of {result.guide} left out"
+        told += f", {result.guide} {place}"
+    if result.left_out:
+        told += f"; {_counted(result.left_out)} of {result.guide} left out"
     if result.skipped:
         told += f"; {len(result.skipped)} could not be read"
     return f"{told}. Explained: {'the prediction' if result.target == 'predicted' else 'the label'}."
+
+
+def _counted(pictures: int) -> str:
+    return f"{pictures:,} picture{'' if pictures == 1 else 's'}"

@@ -99,7 +99,7 @@ def explain(
             }
         )
     if (tally.failed or stopped) and len(wanted) > 1:
-        warn(f"{tally.done} of {len(wanted)} done{'; interrupted' if stopped else ''}. What was written stays.")
+        warn(f"{tally.done} of {len(wanted)} done.{'' if stopped else ' What was written stays.'}")
     return INTERRUPTED if stopped else FAILED if tally.failed else 0
 
 

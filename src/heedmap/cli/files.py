@@ -50,8 +50,10 @@ def beside(path: Path) -> Iterator[Path]:
     try:
         yield part
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno:  # it names the part, or nothing
+            raise OSError(error.errno, f"it cannot be written: {error.strerror}", str(path)) from error
         raise
 
 

@@ -14,11 +14,13 @@ import typer
 
 from heedmap.cli import options
 from heedmap.cli.files import Folder, beside, pictures
-from heedmap.cli.talk import UsageError, console, dump, say, warn
-from heedmap.errors import InputError
+from heedmap.cli.models import known, loaded
+from heedmap.cli.talk import FAILED, UsageError, console, dump, one_line, say, warn
+from heedmap.errors import HeedmapError, InputError
 
 SCENES, FEW, QUICK = 500, 100, (60, 12)
 PHOTOGRAPHS = 8  # as many are shown
+CLASSIFIES = "image-classification"
 VERDICTS = {True: "holds", False: "does not hold", None: "not measured: pictures without ground truth"}
 
 
@@ -52,6 +54,8 @@ def reproduce(
     Each figure is a picture, a page and a JSON file with the claim, the numbers and whether it holds; all of them make
     a report. What was made before with the same options is kept: an interrupted run goes on where it stopped.
 
+    A figure that cannot be made of your pictures is named on standard error and left out.
+
     Examples:
       heedmap reproduce attention-and-gradient --quick
       heedmap reproduce attention-and-gradient/figure-8
@@ -67,12 +71,14 @@ def reproduce(
     photographs = pictures(images or [])
     if model and not photographs and not model.startswith("zoo:"):
         raise UsageError(f"{model} does not know the drawn animals. Give --images to show it on.")
+    if len(photographs) > PHOTOGRAPHS:
+        warn(f"Of {len(photographs)} pictures the first {PHOTOGRAPHS} are shown.")
+        photographs = photographs[:PHOTOGRAPHS]
+    _check(model, photographs, guide, device)
     paper, title = name.partition("/")[0], "Attention and gradient: the figures made anew"
     folder = Folder(out / paper)
     many, few = QUICK if quick else (SCENES, FEW)
-    setting = Setting(
-        scenes or many, max(2, scenes // 5) if scenes else few, model, tuple(photographs[:PHOTOGRAPHS]), guide, device
-    )
+    setting = Setting(scenes or many, max(2, scenes // 5) if scenes else few, model, tuple(photographs), guide, device)
     if again:
         for each in wanted:
             (folder.path / f"{each.rpartition('/')[2]}.json").unlink(missing_ok=True)
@@ -80,10 +86,16 @@ def reproduce(
     with _progress(len(wanted), silent=json) as tell:
         for each, figure in wanted.items():
             tell(each, 0.0)
-            record = make(each, figure, folder.path, replace(setting, step=lambda share, e=each: tell(e, share)))
+            try:
+                record = make(each, figure, folder.path, replace(setting, step=lambda share, e=each: tell(e, share)))
+            except HeedmapError as error:  # one figure that cannot be made is no reason to lose the others
+                warn(f"{each}: {one_line(error)}")
+                continue
             records.append(record)
             if not json:
                 say(f"{each}: {VERDICTS[record['holds']]} ({record['seconds']:.0f} s)")
+    if not records:
+        return FAILED
     whole = _whole(paper, folder.path, records)
     with beside(folder.path / "index.html") as file:
         file.write_text(report(whole, folder.path, title), encoding="utf-8")
@@ -93,7 +105,26 @@ def reproduce(
         dump(records)
     else:
         say(f"Open {folder.path / 'index.html'} in a browser.")
-    return 0
+    return 0 if len(records) == len(wanted) else FAILED
+
+
+def _check(model: str | None, photographs: list[Path], guide: str, device: str | None) -> None:
+    """What would spoil every figure is told before the first."""
+    from heedmap.families.pictures import read
+    from heedmap.guidance import guide as guiding
+
+    try:
+        guiding(guide)
+    except InputError as error:
+        raise UsageError(f"--guide: {error}") from error
+    for path in photographs:
+        read(path)
+    if model is None:
+        return
+    known(model)
+    task = loaded(model, None, device).task
+    if task != CLASSIFIES:
+        raise UsageError(f"{model} does {task}. The figures are of models that classify pictures.")
 
 
 def _whole(paper: str, folder: Path, made: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -100,6 +100,7 @@ def rewrite(
       heedmap rewrite savanna.png --to elephant --model zoo:vit --survival --also zoo:vit-deep
     """
     one_of("--norm", norm, NORMS)
+    _check(source, to, step, steps, bound, confidence)
     folder = Folder(out or Path("out"), [picture]) if not json or out is not None else None
     chosen = loaded(model, device=device)
     others = [loaded(name, device=device) for name in also or []]
@@ -142,6 +143,23 @@ def rewrite(
 def _answer(text: str, labels: tuple[str, ...]) -> str | int:
     """A number is an index where it is no label."""
     return int(text) if text.isdecimal() and text not in labels else text
+
+
+def _check(source: str | None, to: str, step: float, steps: int, bound: float | None, confidence: float) -> None:
+    """What can be told without a model."""
+    for option, text in (("--from", source), ("--to", to)):
+        if text is not None and not text.strip():
+            raise UsageError(f"{option} wants a label or an index. What was given is empty.")
+    if source is not None and source.strip().casefold() == to.strip().casefold():
+        raise UsageError(f"--from and --to are both {to!r}. Name two different answers.")
+    if not 0 < step <= 255:
+        raise UsageError(f"--step {step:g} is no number of levels. Give more than 0 and at most 255.")
+    if steps < 1:
+        raise UsageError(f"--steps {steps} changes nothing. Give at least 1.")
+    if bound is not None and not bound >= 1:
+        raise UsageError(f"--bound {bound:g} leaves nothing to change. Give at least 1 level of 255.")
+    if not 0 <= confidence < 1:
+        raise UsageError(f"--confidence {confidence:g} is no probability. Give one below 1, such as 0.95.")
 
 
 def _check_knows(other: Any, to: str) -> None:

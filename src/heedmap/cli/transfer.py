@@ -108,6 +108,8 @@ def transfer(
             raise UsageError(str(error)) from error
     if stop and not passed(done.steps[-1]):
         warn(f"{done.other} did not pass {done.target} in {steps} steps. Give more --steps.")
+    elif stop and steps and not done.steps[-1].number:
+        warn(f"{done.other} is likelier than {done.target} from the first: nothing moved. Leave --stop out.")
     record = {"picture": str(picture), **done.numbers()}
     files = [] if folder is None else _write(folder, picture, done, keep, record)
     if json:
@@ -154,7 +156,8 @@ def _write(folder: Folder, picture: Path, done: Transfer, keep: int, record: obj
             encoding.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         ),
     }
-    base = folder.name(f"{picture.stem[:100]}.{slug(done.target)}-to-{slug(done.other)}", writers)
+    # A rewritten picture of the same two answers goes by their names alone.
+    base = folder.name(f"{picture.stem[:100]}.{slug(done.target)}-to-{slug(done.other)}.transfer", writers)
     written = []
     with busy("drawing"):
         for ending, write in writers.items():

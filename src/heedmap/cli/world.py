@@ -10,7 +10,12 @@ import typer
 from heedmap.cli import options
 from heedmap.cli.talk import UsageError, busy, dump, one_of, say
 
-app = typer.Typer(help="The drawn world with ground truth.", no_args_is_help=True)
+app = typer.Typer(
+    help="The drawn world with ground truth.\n\n"
+    "Examples:\n\n"
+    "heedmap menagerie export --task classification --count 100 --out animals",
+    no_args_is_help=True,
+)
 
 
 @app.callback()

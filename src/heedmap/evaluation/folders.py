@@ -71,7 +71,10 @@ def scenes(count: int, labels: Sequence[str], seed: int) -> list[Labelled]:
         kind = scene.animals[0].kind
         index = classes.index(kind)
         if index is None:
-            raise InputError(f"The model has no label {kind!r}. heedmap expected one that knows the menagerie's kinds.")
+            raise InputError(
+                f"The model has no label {kind!r}. Drawn scenes are for models that know the menagerie's kinds: take "
+                "labelled pictures of your own (--images)."
+            )
         drawn.append(Labelled(scene.image, index, classes.label(index), f"scene {scene.seed}"))
     return drawn
 
@@ -129,14 +132,15 @@ def _by_list(folder: Path, truth: str | Path | None, classes: Classes) -> list[L
     if not pictures:
         raise InputError(f"The folder {str(folder)!r} holds no picture ({', '.join(SUFFIXES)}). Name one that does.")
     named = _truth(Path(truth), pictures, classes)
-    missing = [each.name for each in pictures if each.stem not in named]
+    called = {each: named.get(each.name) or named.get(each.stem) for each in pictures}
+    missing = [each.name for each, name in called.items() if name is None]
     if missing:
         raise InputError(
             f"{Path(truth).name} does not name {_some(missing)}; it names {len(pictures) - len(missing)} of the "
             f"{len(pictures)} pictures. Name the list that belongs to this folder."
         )
-    told = {each: classes.index(named[each.stem]) for each in pictures}
-    unknown = list(dict.fromkeys(named[each.stem] for each, index in told.items() if index is None))
+    told = {each: classes.index(name) for each, name in called.items() if name is not None}
+    unknown = list(dict.fromkeys(str(called[each]) for each, index in told.items() if index is None))
     if unknown:
         raise InputError(
             f"{_some(unknown)} of {Path(truth).name} {'is no class' if len(unknown) == 1 else 'are no classes'} of "
@@ -146,14 +150,18 @@ def _by_list(folder: Path, truth: str | Path | None, classes: Classes) -> list[L
 
 
 def _truth(path: Path, pictures: Sequence[Path], classes: Classes) -> dict[str, str]:
-    """What a list calls the class of each picture, by the picture's name without its ending."""
+    """What a list calls the class of each picture, by its name; also without the ending, where that says which."""
     rows = [row for row in _rows(path) if row]
     if rows and rows[0][0].lower() in ("imageid", "file", "filename", "file_name", "image"):
         rows = rows[1:]
     if rows and all(len(row) == 1 for row in rows):
         return _in_order(path, [row[0] for row in rows], pictures, classes)
     # A prediction string of ImageNet's localisation task begins with the class: n03995372 85 1 499 272.
-    return {Path(row[0]).stem: re.sub(r"( \d+){4}.*", "", row[1]) for row in rows if len(row) > 1}
+    named = {Path(row[0]).name: re.sub(r"( \d+){4}.*", "", row[1]) for row in rows if len(row) > 1}
+    stems: dict[str, set[str]] = defaultdict(set)
+    for name, called in named.items():
+        stems[Path(name).stem].add(called)
+    return {stem: next(iter(several)) for stem, several in stems.items() if len(several) == 1} | named
 
 
 def _in_order(path: Path, names: list[str], pictures: Sequence[Path], classes: Classes) -> dict[str, str]:
@@ -169,9 +177,24 @@ def _in_order(path: Path, names: list[str], pictures: Sequence[Path], classes: C
         lines = list(range(1, len(pictures) + 1))
         if len(names) != len(pictures):
             raise InputError(f"{path.name} has {len(names)} lines for {len(pictures)} pictures. They must be as many.")
+        _check_order(path, pictures)
     if lines and not 1 <= min(lines) <= max(lines) <= len(names):
         raise InputError(f"{path.name} has {len(names)} lines, and there is a picture number {max(lines)}.")
-    return {each.stem: names[line - 1] for each, line in zip(pictures, lines, strict=True)}
+    return {each.name: names[line - 1] for each, line in zip(pictures, lines, strict=True)}
+
+
+def _check_order(path: Path, pictures: Sequence[Path]) -> None:
+    """Refuse pictures that stand in one order by name and in another by number: which of them a line means is open."""
+
+    def counted(each: Path) -> str:
+        return re.sub(r"\d+", lambda digits: digits[0].zfill(20), each.name)
+
+    for one, other in zip(pictures, sorted(pictures, key=counted), strict=True):
+        if one != other:
+            raise InputError(
+                f"{path.name} names no pictures, and {one.name!r} stands before {other.name!r} by name, behind it by "
+                "number. heedmap expected to be told which is which: a picture and its class a line."
+            )
 
 
 def _rows(path: Path) -> list[list[str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from heedmap.families import Model
 from heedmap.families.pictures import read
 from heedmap.guidance import SIDES, guide, pair
 from heedmap.layouts import Grid
-from heedmap.methods import METHODS
 from heedmap.targets import logit
 
 TARGETS = ("label", "predicted")
@@ -47,7 +47,9 @@ class Guide:
         classes = Classes(model.labels, {})
         index = label if isinstance(label, int) else classes.index(label)
         if index is None or (model.labels and not 0 <= index < len(model.labels)):
-            raise InputError(f"The guide's label {label!r} is none of the model's {len(model.labels)}.")
+            near = get_close_matches(str(label), model.labels, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"The guide's label {label!r} is none of the model's {len(model.labels)}.{hint}")
         return Guide(picture, side, index, classes.label(index))
 
 
@@ -121,9 +123,7 @@ class Hiding:
     def _scores(self, fed: Fed, name: str) -> np.ndarray:
         """What a method says of each unit (picture, unit); NaN where it says nothing."""
         target = None if self.target == "predicted" else logit(fed.indices)
-        explanation = self.model.explain(fed.images, target=target, method=named(name))
-        if named(name) != name and len(explanation.relevance) > 1:
-            raise InputError(f"{name} is {named(name)} only for models with one kind of token. Leave it out.")
+        explanation = self.model.explain(fed.images, target=target, method=name)
         scores = explanation[fed.stream].detach().double().cpu().numpy().copy()
         for i, example in enumerate(explanation.shown):
             scores[i, list(example.layouts[fed.stream].special)] = np.nan
@@ -145,11 +145,6 @@ class Hiding:
     def _right(self, fed: Fed, pixels: Tensor) -> np.ndarray:
         answers = self.model.module(pixel_values=pixels).logits.argmax(-1)
         return answers.cpu().numpy() == np.asarray(fed.indices)
-
-
-def named(name: str) -> str:
-    """GAE is the positive correction where there is one kind of token."""
-    return "heed:positive" if name == "gae" and name not in METHODS else name
 
 
 def _grid(layouts: Mapping[str, Any], pixels: Tensor, model: Model) -> tuple[str, Grid]:

@@ -12,6 +12,8 @@ from heedmap.evaluation.statistics import outranks
 from heedmap.layouts import Grid
 from heedmap.records import Explanation
 
+DIGITS = 9  # beyond these a number is the error of its computing
+
 
 def spread(explanation: Explanation, example: int = 0, shape: tuple[int, int] | None = None) -> np.ndarray:
     """The relevance of each pixel, (height, width) of `shape` or of the picture: sums are kept inside the picture."""
@@ -35,10 +37,12 @@ def spread(explanation: Explanation, example: int = 0, shape: tuple[int, int] | 
 
 def _shares(cells: int, start: float, end: float, pixels: int) -> np.ndarray:
     """(cell, pixel): how much of each cell lies on each pixel."""
-    edges = (start + (end - start) * np.arange(cells + 1) / cells) * pixels
+    # Rounded: a cell that ends where a pixel does would else lie on the next one too, by the error of a division.
+    edges = np.round((start + (end - start) * np.arange(cells + 1) / cells) * pixels, DIGITS)
     low, high = edges[:-1, None], edges[1:, None]
     pixel = np.arange(pixels)[None]
-    return np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None) / np.maximum(high - low, 1e-12)
+    covered = np.clip(np.minimum(high, pixel + 1) - np.maximum(low, pixel), 0, None)
+    return covered / max((end - start) / cells * pixels, 1e-12)
 
 
 def share(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
@@ -49,10 +53,10 @@ def share(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
 
 
 def points(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
-    """1 if the strongest pixel of a sign lies on the mask, else 0."""
+    """1 if the strongest pixel of a sign lies on the mask, else 0; of several as strong, how many do."""
     kept = sign * values
     best = kept.max()
-    return float(mask[kept >= best - 1e-12 * abs(best)].any()) if best > 0 else float("nan")
+    return float(mask[kept >= best - 1e-12 * abs(best)].mean()) if best > 0 else float("nan")
 
 
 def covers(values: np.ndarray, mask: np.ndarray, sign: int = 1) -> float:
@@ -68,4 +72,6 @@ def balance(values: np.ndarray, mask: np.ndarray) -> float:
 
 def ranks(values: np.ndarray, mask: np.ndarray) -> float:
     """How often a pixel of the mask outranks one beside it, ties half: 1 is perfect, 0.5 is chance."""
-    return outranks(values[mask], values[~mask])
+    peak = np.abs(values).max(initial=0.0)
+    told = np.round(values / peak, DIGITS) if peak > 0 else values  # what is equal but for rounding is equal
+    return outranks(told[mask], told[~mask])

@@ -18,7 +18,7 @@ import numpy as np
 
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Labelled
-from heedmap.evaluation.hiding import RANDOM, TARGETS, Guide, Hiding, named
+from heedmap.evaluation.hiding import RANDOM, TARGETS, Guide, Hiding
 from heedmap.evaluation.masking import MASKS, ORDERS, check_drop
 from heedmap.evaluation.statistics import Mean, difference, mean
 from heedmap.methods import method
@@ -155,8 +155,7 @@ def perturbation(
             hits.append(hiding.measured(fed))
         progress(len(some))
     if not hits:
-        why = f" ({next(iter(skipped.values()))})" if skipped else ""
-        raise InputError(f"None of {len(pictures)} pictures was measured: {len(skipped)} could not be read{why}.")
+        raise InputError(_nothing(len(pictures), len(pictures) - len(wanted), skipped))
     whole = np.concatenate(hits)
     pairs = [(name, order) for name in methods for order in orders]
     return Perturbation(
@@ -205,6 +204,17 @@ def _check(
         raise InputError(f"batch is {batch}. heedmap expected at least 1.")
 
 
+def _nothing(given: int, left_out: int, skipped: Mapping[str, str]) -> str:
+    """Why nothing was measured."""
+    why = []
+    if left_out:
+        why.append(f"{left_out} {'is' if left_out == 1 else 'are'} of the guide's own class (take another guide)")
+    if skipped or not left_out:
+        first = f" ({next(iter(skipped.values()))})" if skipped else ""
+        why.append(f"{len(skipped)} could not be read{first}")
+    return f"None of {given} pictures was measured: {', '.join(why)}."
+
+
 def check_model(model: Model) -> None:
     """Refuse what has no label for a whole picture."""
     if model.task != CLASSIFIES:
@@ -215,7 +225,7 @@ def check_methods(names: Sequence[str]) -> None:
     """Refuse what no method is called."""
     for name in names:
         if name != RANDOM:
-            method(named(name))
+            method(name)
     if not names or len(set(names)) < len(names):
         raise InputError(f"methods is {list(names)}. heedmap expected at least one, and each once.")
 
@@ -228,5 +238,7 @@ def _known(what: str, given: Sequence[str], known: Any) -> None:
         raise InputError(f"{what}s is {list(given)}. heedmap expected at least one, and each once.")
 
 
-def _plain(one: Mean) -> dict[str, float]:
-    return {"value": one.value, "low": one.low, "high": one.high}
+def _plain(one: Mean) -> dict[str, float | None]:
+    """As JSON has it: a single picture has no interval."""
+    low, high = (one.low, one.high) if one.count > 1 else (None, None)
+    return {"value": one.value, "low": low, "high": high}

@@ -13,7 +13,7 @@ AT_ONCE = 4_000_000  # numbers resampled together: it bounds the memory
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean, and the middle 95 % of the means of resampled scenes (percentile bootstrap)."""
+    """A mean, and the middle 95 % of the means of resampled scenes (percentile bootstrap); NaN of a single scene."""
 
     value: float
     low: float
@@ -21,15 +21,15 @@ class Mean:
     count: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f}" + (f" [{self.low:.3f}, {self.high:.3f}]" if self.count > 1 else "")
 
 
 def mean(values: Sequence[float] | np.ndarray, seed: int = 0, rounds: int = ROUNDS) -> Mean:
     """The mean of one number per scene, with its 95 % interval; NaN stands for scenes that say nothing."""
     numbers = np.asarray(values, dtype=np.float64)
     numbers = numbers[~np.isnan(numbers)]
-    if not len(numbers):
-        return Mean(float("nan"), float("nan"), float("nan"), 0)
+    if len(numbers) < 2:  # one scene does not say how far another may be
+        return Mean(float(numbers.sum()) if len(numbers) else float("nan"), float("nan"), float("nan"), len(numbers))
     rng = np.random.default_rng(seed)
     n = len(numbers)
     few = max(1, AT_ONCE // n)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FRAMES = 26  # of an animation: with 100 steps, every fourth
 PACE, REST = 160, 2500  # milliseconds of a frame, and of the last one
+WHITE = (255, 255, 255)
 SAMPLED = 5  # frames whose colours are looked at
 
 
@@ -84,6 +85,7 @@ def _frame(step: Step, side: float) -> Image:
 
 def _reduced(images: Sequence[Image]) -> list[Image]:
     """Of one size, and in colours that all share: a GIF has 256, and those of the map are rare among so much grey."""
+    import numpy as np
     from PIL import Image as Images
 
     width, height = max(image.width for image in images), max(image.height for image in images)
@@ -92,11 +94,19 @@ def _reduced(images: Sequence[Image]) -> list[Image]:
     for i, image in enumerate(some):
         sample.paste(image, (0, i * height))
     palette = sample.quantize(256, method=Images.Quantize.MAXCOVERAGE)
+    colours = palette.getpalette() or []
+    lightest = max(range(len(colours) // 3), key=lambda i: sum(colours[3 * i : 3 * i + 3]))
+    colours[3 * lightest : 3 * lightest + 3] = WHITE
+    palette.putpalette(colours)
     made = []
     for image in images:
         ground = Images.new("RGB", (width, height), "white")
         ground.paste(image)
-        made.append(ground.quantize(palette=palette, dither=Images.Dither.FLOYDSTEINBERG))
+        reduced = ground.quantize(palette=palette, dither=Images.Dither.FLOYDSTEINBERG)
+        # Pillow takes a colour near the nearest one, and around the panels it would be seen.
+        blank = np.asarray(ground).min(-1) == 255
+        reduced.paste(lightest, mask=Images.fromarray(blank))
+        made.append(reduced)
     return made
 
 

@@ -127,7 +127,8 @@ class Rewriting:
         if self.reached and not self.steps:
             return f"The picture is {self.to} already ({told.value:.1%}): nothing was changed."
         if self.reached:
-            was = f"{self.source} {self.before.probabilities[0]:.1%}"
+            first = self.before.answers[0]  # not always the answer that was to be left
+            was = f"{first.label} {first.value:.1%}"
             return f"{was} became {self.to} {self.after.probabilities[1]:.1%} in {_counted(self.steps, 'step')}."
         within = "" if self.settings.bound is None else f" within {_bound(self.settings)}"
         return (

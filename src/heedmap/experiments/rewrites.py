@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -38,17 +39,18 @@ def measure(
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the records of `measure` come to: means with their 95 % intervals, over the scenes that were rewritten;
-    `reached` and `seconds` over all.
+    `reached` and `seconds` over all, but for those of which the model said the category to begin with.
 
     `told_apart` is, for each sign, how often it is larger for a genuine picture than for a rewritten one (AUC).
     """
-    done = [row for row in rows if row["reached"]]
+    changed = [row for row in rows if row["steps"]]
+    done = [row for row in changed if row["reached"]]
     signs = {sign: tuple([row[which][sign] for row in done] for which in ("genuine", "rewritten")) for sign in SIGNS}
     names = list(done[0]["survived"]) if done else []
     return {
         "scenes": len(rows),
-        "reached": mean([float(row["reached"]) for row in rows]),
-        "seconds": mean([row["seconds"] for row in rows]),
+        "reached": mean([float(row["reached"]) for row in changed]),
+        "seconds": mean([row["seconds"] for row in changed]),
         **{name: mean([row[name] for row in done]) for name in SIZES},
         "survived": {name: mean([float(row["survived"][name]) for row in done]) for name in names},
         "signs": {
@@ -70,6 +72,8 @@ def apart(larger: Sequence[float], smaller: Sequence[float], seed: int = 0, roun
     whole = auc(a, b)
     if np.isnan(whole):
         return mean([])
+    if len(a) < 2:
+        return Mean(whole, math.nan, math.nan, len(a))
     picks = np.random.default_rng(seed).integers(0, len(a), (rounds, len(a)))
     low, high = np.nanquantile([auc(a[pick], b[pick]) for pick in picks], (0.025, 0.975))
     return Mean(whole, float(low), float(high), len(a))

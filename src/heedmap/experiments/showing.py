@@ -35,7 +35,7 @@ def page(found: Rewriting, model: str) -> str:
         f"Probabilities: {reading.probabilities[0]:.1%} and {reading.probabilities[1]:.1%}."
         for reading in (found.before, found.after)
     ]
-    title = f"{found.source} rewritten as {found.to}"
+    title = f"{found.before.answers[0].label} rewritten as {found.to}"
     return page(_rows(found), title=title, lead=f"{lead} Model: {model}.", captions=captions)
 
 

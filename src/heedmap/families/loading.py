@@ -117,9 +117,17 @@ def _module(hf: Any, config: Any, place: str, options: dict[str, Any], source: s
             f"{source!r} is a {named}, a class that transformers {hf.__version__} does not have. Upgrade "
             "transformers, or load it yourself and call heedmap.explain(module, inputs, ...)."
         )
-    module, info = _got(
-        lambda: kind.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options), source
-    )
+    try:
+        module, info = _got(
+            lambda: kind.from_pretrained(place, config=config, dtype=dtype, output_loading_info=True, **options), source
+        )
+    except _Missing as error:
+        if "Unrecognized configuration class" not in str(error):
+            raise
+        raise ModelError(
+            f"{source!r} is a {named or config.model_type}, and transformers has no model of that kind for {task}. "
+            "Leave task= out, or name a model trained for it."
+        ) from error
     if absent := sorted([*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])]):
         raise ModelError(
             f"{source!r} has no trained weights for {', '.join(absent[:3])}{' ...' * (len(absent) > 3)}: they would be "

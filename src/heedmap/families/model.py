@@ -127,7 +127,7 @@ class Model:
             def explain(pairs: list[Any], asked: Sequence[Any]) -> list[Explanation]:
                 return self.explain_each(pairs, text, asked, against, loss, regions=regions, prefix=prefix, **told)
 
-            return guided(self, image, targets, guide, side, explain)
+            return guided(self, image, text, targets, guide, side, explain)
         if self.task == MATCHES:
             return [self._matched(image, text, target, against, loss, told) for target in targets]
         fed = self._fed(image, text, regions, sound=sound, prefix=prefix)

@@ -78,8 +78,19 @@ def task_of(config: Any, said: str | None, source: str) -> str:
         return "image-text-to-text"
     if kind in TOWERS and named.endswith("Model"):
         return "zero-shot-image-classification"
+    if named.endswith("ForCTC"):
+        raise ModelError(
+            f"{source!r} is a {named}: it writes a letter, or none, for each stretch of sound. heedmap expected a "
+            "model with one answer. Load it yourself; with the indices of a letter and of a stretch call "
+            f"heedmap.explain(module, inputs, target=logit(letter, position=stretch){_declared(kind)})."
+        )
     raise ModelError(
         f"{source!r} is a {named or kind}: what it answers is not known. heedmap expected a model with a head for one "
         f"of {', '.join(TASKS)}. Say which with task=, or load it yourself and call heedmap.explain(module, inputs, "
         "...)."
     )
+
+
+def _declared(kind: str) -> str:
+    """What to declare where a convolution stands before the first call."""
+    return f", wiring={ENDS[kind]!r}" if kind in ENDS else ""

@@ -16,6 +16,7 @@ WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+")
 RAW = ("Ġ", "▁", "##")  # how tokenizers mark the beginning of a word, or its continuation
 ENDLESS = 10**6  # what a tokenizer says that knows no limit
 PAD = "[PAD]"
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what bytes read as that are no whole letter
 
 
 def encode(tokenizer: Any, texts: Sequence[str], config: Any) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
@@ -71,8 +72,11 @@ def token(tokenizer: Any, word: str) -> int:
 
 
 def said(tokenizer: Any, index: int) -> str:
-    """A token as it reads."""
-    return tokenizer.decode([index]).strip() or str(tokenizer.convert_ids_to_tokens(index) or index)
+    """A token as it reads; where that cannot be seen (a new line, part of a letter) as the tokenizer calls it."""
+    text = tokenizer.decode([index]).strip()
+    if text and text.isprintable() and UNREADABLE not in text:
+        return text
+    return str(tokenizer.convert_ids_to_tokens(index) or index)
 
 
 def words_of(text: str, spans: Sequence[tuple[int, int] | None]) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:

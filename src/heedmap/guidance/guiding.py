@@ -48,11 +48,11 @@ class Sight:
 
 
 def guided(
-    model: Model, image: Any, targets: Sequence[Any], guide: Any, side: str, explain: Explain
+    model: Model, image: Any, text: Any, targets: Sequence[Any], guide: Any, side: str, explain: Explain
 ) -> list[Explanation]:
     """What `explain` says of each picture when it stands beside the guide, cut back to the picture.
 
-    A target that is None is what the model predicts of the picture alone.
+    A target that is None is what the model predicts of the picture alone: beside the guide it may be the guide's class.
     """
     from heedmap.families.pictures import read, shown
 
@@ -68,10 +68,14 @@ def guided(
     pairs = pair(model, pictures, other, side)
     images = [each.image for each in pairs]
     alone = _chances(model, pictures) if model.task == CLASSIFIES else None
-    predicted = [] if alone is None else alone.argmax(-1).tolist()
-    named = tuple(_name(model, index) for index in predicted)
+    predicted: list[Any] = []
+    if alone is not None:
+        predicted = alone.argmax(-1).tolist()
+    elif any(target is None for target in targets):
+        predicted = [answers[0].label for answers in model.predict(pictures, text, top=1)]
+    named = tuple(one if isinstance(one, str) else _name(model, one) for one in predicted)
     open_ = predicted[0] if len(predicted) == 1 else predicted
-    found = explain(images, [open_ if target is None and predicted else target for target in targets])
+    found = explain(images, [open_ if target is None else target for target in targets])
     sights = [] if alone is None else _sights(model, alone, _chances(model, images), other)
     finished = []
     for explanation, target in zip(found, targets, strict=True):
@@ -80,7 +84,7 @@ def guided(
         finished.append(
             replace(
                 bare,
-                predicted=named if target is None and named else bare.predicted,
+                predicted=named if target is None else bare.predicted,
                 shown=_titled(bare, sights),
                 metadata=_noted(bare, side, sights),
             )
@@ -119,9 +123,11 @@ def _name(model: Model, index: int) -> str:
 def _chances(model: Model, images: list[Image]) -> Tensor:
     import torch
 
+    from heedmap.families.answering import probabilities
+
     inputs, _ = model.inputs(images)
     with torch.no_grad():
-        return model.module(**inputs).logits.float().softmax(-1)
+        return probabilities(model.module(**inputs).logits, model.task, model.config)
 
 
 def _warn(sights: Sequence[Sight], answers: Sequence[str | None]) -> None:

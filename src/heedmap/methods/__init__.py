@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from heedmap.errors import InputError
+from heedmap.methods.gae import gae
 from heedmap.methods.heed import heed
+from heedmap.methods.odam import FEATURES, odam
 from heedmap.records import Explanation
 
 
@@ -15,20 +18,37 @@ class Method:
     """`run(model, inputs, targets, **options)` gives one explanation per target, from one forward pass."""
 
     run: Callable[..., list[Explanation]]
-    variants: tuple[str, ...]  # what may stand behind the name, as in "heed:positive+noise"
+    variants: Mapping[str, Mapping[str, Any]]  # what may stand behind the name, as in "gae:official", and its options
     says: str
+    anywhere: bool = True  # whether it takes every model; one that does not refuses the others, and says which it takes
 
 
 METHODS: Mapping[str, Method] = {
     "heed": Method(
         heed,
-        ("complete", "positive", "absolute", "positive+noise"),
+        {
+            "complete": {"correction": "complete"},
+            "positive": {"correction": "positive"},
+            "absolute": {"correction": "absolute"},
+            "positive+noise": {"correction": "positive", "noise": True},
+        },
         "attention maps corrected by their gradient and rolled up, stream by stream; signed under complete",
+    ),
+    "gae": Method(
+        gae,
+        {"clean": {}, "official": {"official": True}},
+        "baseline (Chefer 2021): positive maps, normalised where streams read one another; official is as in its code",
+    ),
+    "odam": Method(
+        odam,
+        {name: {"features": name} for name in FEATURES},
+        "baseline (Zhao 2024): gradient times features of a picture that another stream reads: DETR, LXMERT",
+        anywhere=False,
     ),
 }
 
 
-def method(text: str) -> tuple[str, Method, dict[str, object]]:
+def method(text: str) -> tuple[str, Method, dict[str, Any]]:
     """The method that a string such as "heed:positive+noise" names, and the options it stands for."""
     if not isinstance(text, str):
         raise InputError(f"method is {text!r}. heedmap expected a name; the methods are {', '.join(METHODS)}.")
@@ -40,5 +60,4 @@ def method(text: str) -> tuple[str, Method, dict[str, object]]:
         return name, chosen, {}
     if variant not in chosen.variants:
         raise InputError(f"Method {name!r} has no variant {variant!r}. Its variants are {', '.join(chosen.variants)}.")
-    correction, _, noise = variant.partition("+")
-    return name, chosen, {"correction": correction, **({"noise": True} if noise else {})}
+    return name, chosen, dict(chosen.variants[variant])

@@ -59,6 +59,7 @@ def curves(
         dots = "o" if len(xs) <= 25 else ""
         axes.plot(xs, ys, linewidth=2, marker=dots, markersize=4, solid_capstyle="round", clip_on=False, **look)
     _clean(axes)
+    _numbered(axes, lines)
     if between is not None:
         axes.set_ylim(*between)
     texts = _lay_out(figure, axes, lines, title, across, up)
@@ -96,6 +97,14 @@ def _clean(axes: Any) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(length=0, labelsize=TICK, labelcolor=hexed(FAINT), pad=5)
     axes.margins(x=0.015, y=0.06)
+
+
+def _numbered(axes: Any, lines: Mapping[str, tuple[Numbers, Numbers]]) -> None:
+    """Whole numbers across where all are whole: there is no half step."""
+    from matplotlib.ticker import MaxNLocator
+
+    if all(float(x).is_integer() for xs, _ in lines.values() for x in xs if math.isfinite(x)):
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True, min_n_ticks=1))
 
 
 def _lay_out(figure: Any, axes: Any, lines: Mapping[str, Any], title: str, across: str, up: str) -> list[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -79,8 +80,10 @@ def _words(stream: str, layout: Words, values: list[float]) -> View:
 
 
 def _frames(stream: str, layout: Frames, values: list[float]) -> View:
+    digits = max(2, math.ceil(-math.log10(layout.seconds))) if layout.seconds > 0 else 2  # so that no two are alike
+
     def name(i: int) -> str:
-        return f"{i * layout.seconds:.2f} to {(i + 1) * layout.seconds:.2f} s"
+        return f"{i * layout.seconds:.{digits}f} to {(i + 1) * layout.seconds:.{digits}f} s"
 
     return View(stream, "frames", _bare(values, layout.special, name), 0.0)
 

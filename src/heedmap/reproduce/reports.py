@@ -9,13 +9,16 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from heedmap.reproduce.running import titled
+
 VERDICTS = {True: "holds", False: "does not hold", None: "not measured"}
 CLASSES = {True: "yes", False: "no", None: "open"}
 
 STYLE = "report.css"
 HOW = (
     "The rule by which a part is decided stands below it; a claim holds if all of its parts do. A mean of scenes is "
-    "followed by its 95 % interval (bootstrap over scenes)."
+    "followed by its 95 % interval (bootstrap over scenes). GAE is heed:positive here, as it is for a model with one "
+    "kind of token."
 )
 
 
@@ -51,9 +54,10 @@ def number(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        if not value["scenes"]:
+        if value["mean"] is None:
             return "-"
-        return f"{_short(value['mean'])} [{_short(value['low'])}, {_short(value['high'])}]"
+        low, high = value["low"], value["high"]
+        return _short(value["mean"]) + ("" if low is None or high is None else f" [{_short(low)}, {_short(high)}]")
     return _short(value) if isinstance(value, float) else str(value)
 
 
@@ -79,7 +83,8 @@ def _figure(record: Mapping[str, Any], folder: Path) -> str:
     return (
         f"<h2 id={_anchor(record)}>{escape(_name(record))} · {_verdict(record['holds'])}</h2>"
         f"<p>{escape(record['claim'])}</p>{_parts(record['parts'])}{note}{images}"
-        f'<p class=faint>{record["seconds"]:.0f} s · <a href="{_anchor(record)}.json">all numbers</a>{link}</p>'
+        f"<p class=faint>{escape(_on(record))} · {record['seconds']:.0f} s · "
+        f'<a href="{_anchor(record)}.json">all numbers</a>{link}</p>'
     )
 
 
@@ -112,8 +117,24 @@ def _how_much(parts: Sequence[Mapping[str, Any]]) -> str:
     return f"<br><span class=faint>{held} of {len(parts)} parts do</span>" if 0 < held < len(parts) else ""
 
 
+def _on(record: Mapping[str, Any]) -> str:
+    """What it was made with."""
+    model, images = record["setting"]["model"], len(record["setting"]["images"])
+    counts = [value["scenes"] for part in record["parts"] for value in part["measured"].values() if _averaged(value)]
+    seen = _counted(images, "picture") if images else _counted(max(counts, default=0), "scene")
+    return f"{model or 'models of the zoo'} · {seen}"
+
+
+def _averaged(value: Any) -> bool:
+    return isinstance(value, Mapping) and "scenes" in value
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
 def _name(record: Mapping[str, Any]) -> str:
-    return record["figure"].rpartition("/")[2].replace("-", " ").capitalize()
+    return titled(record["figure"])
 
 
 def _anchor(record: Mapping[str, Any]) -> str:

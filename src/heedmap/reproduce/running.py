@@ -65,6 +65,11 @@ def make(name: str, figure: Callable[[Setting], Finding], out: Path, setting: Se
     return record
 
 
+def titled(name: str) -> str:
+    """A figure's name as a person writes it: `attention-and-gradient/figure-5` is Figure 5."""
+    return name.rpartition("/")[2].replace("-", " ").capitalize()
+
+
 def _made(file: Path, setting: Setting) -> dict[str, Any] | None:
     """What was made before, if it is whole and of this setting."""
     try:
@@ -83,7 +88,7 @@ def _drawn(finding: Finding, out: Path, stem: str, name: str) -> list[str]:
     if finding.rows:
         rows = {key: list(row) for key, row in finding.rows.items()}
         picture(rows, columns=finding.columns, side=SIDE).save(out / f"{stem}.png")
-        _write(out / f"{stem}.html", page(rows, title=name, lead=finding.claim))
+        _write(out / f"{stem}.html", page(rows, title=titled(name), lead=finding.claim))
         written += [f"{stem}.png", f"{stem}.html"]
     for each, image in finding.drawings.items():
         file = f"{stem}-{each}.png"

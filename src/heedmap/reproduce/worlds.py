@@ -107,25 +107,32 @@ def ground(drawn: Scene) -> np.ndarray:
 
 def effects(model: Model, drawn: Sequence[Scene], masks: Sequence[np.ndarray], ask: Ask) -> list[float]:
     """By how much some pixels of each scene raise what is asked: what it loses when they become mid-grey."""
+    return gains(model, drawn, [np.zeros_like(mask) for mask in masks], masks, ask)
+
+
+def gains(
+    model: Model, drawn: Sequence[Scene], hidden: Sequence[np.ndarray], also: Sequence[np.ndarray], ask: Ask
+) -> list[float]:
+    """What is asked of each scene with `hidden` under mid-grey, less the same with `also` under it too."""
     import torch
 
     index = {label: i for i, label in enumerate(model.labels)}
-
-    def values(images: list[np.ndarray]) -> np.ndarray:
-        inputs, _ = model.inputs(images)
-        with torch.no_grad():
-            logits = model.module(**inputs).logits.double().cpu().numpy()
-        rows = range(len(images))
-        own = logits[rows, [index[ask.target(each)] for each in together]]
-        return own - (0 if ask.against is None else logits[rows, [index[ask.against(each)] for each in together]])
-
     found: list[float] = []
     for done, together in batches(drawn):
-        whole = [np.array(each.image) for each in together]
-        hidden = [image.copy() for image in whole]
-        for image, mask in zip(hidden, masks[done - len(together) : done], strict=True):
-            image[mask] = GREY
-        found += (values(whole) - values(hidden)).tolist()
+        here = slice(done - len(together), done)
+        covered = [hidden[here], [a | b for a, b in zip(hidden[here], also[here], strict=True)]]
+        seen = []
+        for masks in covered:
+            images = [np.array(each.image) for each in together]
+            for image, mask in zip(images, masks, strict=True):
+                image[mask] = GREY
+            inputs, _ = model.inputs(images)
+            with torch.no_grad():
+                logits = model.module(**inputs).logits.double().cpu().numpy()
+            rows = range(len(images))
+            other = 0 if ask.against is None else logits[rows, [index[ask.against(each)] for each in together]]
+            seen.append(logits[rows, [index[ask.target(each)] for each in together]] - other)
+        found += (seen[0] - seen[1]).tolist()
     return found
 
 
@@ -134,3 +141,9 @@ def agrees(says: Sequence[float], does: Sequence[float]) -> list[float]:
     return [
         float("nan") if np.isnan(a) or not a else float((a > 0) == (b > 0)) for a, b in zip(says, does, strict=True)
     ]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """How alike two maps are; NaN where one of them says nothing."""
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float((a * b).sum()) / lengths if lengths else float("nan")

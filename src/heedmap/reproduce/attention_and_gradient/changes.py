@@ -14,7 +14,7 @@ from heedmap.experiments.rewrites import measure, summary
 from heedmap.experiments.showing import sheet
 from heedmap.experiments.transfer import Transfer, transfer
 from heedmap.reproduce.findings import Finding, Part, Setting
-from heedmap.reproduce.worlds import SEEDS, first, pairs, second, singles
+from heedmap.reproduce.worlds import SEEDS, cosine, first, pairs, second, singles
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -154,7 +154,7 @@ def _moved(drawn: Scene, moved: Transfer) -> dict[str, float]:
             f"target on target {when}": share(own, target),
             f"target on other {when}": share(own, other),
             f"other on other {when}": share(others, other),
-            f"overlap {when}": float((a * b).sum() / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-12)),
+            f"overlap {when}": cosine(a, b),
             f"target {when}": step.logits[0],
             f"other {when}": step.logits[1],
         }

@@ -14,7 +14,7 @@ from heedmap.reproduce.findings import Finding, Part, Setting
 from heedmap.reproduce.shows import photographs, rows
 from heedmap.reproduce.worlds import SEEDS, Ask, Maps, first, ground, pairs, relevance, second
 
-OURS, GAE = "heed", "heed:positive"  # on a model of one stream GAE is our positive correction
+OURS, GAE = "heed", "gae"
 
 
 def figure_5(setting: Setting) -> Finding:
@@ -113,10 +113,8 @@ def _compared(source: str, drawn: Sequence[Scene], maps: Mapping[str, Maps]) -> 
 
 
 def _methods() -> list[str]:
-    """Every method once with each correction that it has; the first is ours."""
-    named = [f"{name}:{variant}" for name, each in METHODS.items() for variant in each.variants or ("",)]
-    alone = [name.removesuffix(":complete").removesuffix(":") for name in named if "+" not in name]
-    return sorted(alone, key=lambda name: name != OURS)
+    """Ours, complete and absolute, and every baseline that takes any model; positive correction is GAE here."""
+    return [OURS, "heed:absolute", *(name for name, each in METHODS.items() if each.anywhere and name != OURS)]
 
 
 def _target(drawn: Scene) -> np.ndarray:

@@ -9,7 +9,7 @@ from heedmap.evaluation.statistics import difference, mean
 from heedmap.menagerie import Scene
 from heedmap.reproduce.findings import Finding, Part, Setting
 from heedmap.reproduce.shows import photographs, rows
-from heedmap.reproduce.worlds import SEEDS, Ask, first, ground, pairs, relevance, second, singles
+from heedmap.reproduce.worlds import SEEDS, Ask, cosine, first, ground, pairs, relevance, second, singles
 
 ABSOLUTE, POSITIVE, COMPLETE = (Ask(first, correction=name) for name in ("absolute", "positive", "complete"))
 ALL = [{"correction": name} for name in ("absolute", "positive", "complete")]
@@ -72,7 +72,7 @@ def figure_4(setting: Setting) -> Finding:
         for name in kinds
     }
     absolute, positive = mean(apart["absolute"]), mean(apart["positive"])
-    alike = mean([_cosine(a, b) for a, b in zip(maps["absolute", 0], maps["absolute", 1], strict=True)])
+    alike = mean([cosine(a, b) for a, b in zip(maps["absolute", 0], maps["absolute", 1], strict=True)])
     more = difference(apart["positive"], apart["absolute"])
     numbers = {f"{name}: share on an animal, named less unnamed": mean(apart[name]) for name in kinds}
     return Finding(
@@ -137,7 +137,3 @@ def _apart(of_first: np.ndarray, of_second: np.ndarray, drawn: Scene) -> float:
     """How much more share an animal has when it is named."""
     a, b = (animal.mask for animal in drawn.animals)
     return (share(of_first, a) - share(of_second, a) + share(of_second, b) - share(of_first, b)) / 2
-
-
-def _cosine(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))

@@ -1,0 +1,71 @@
+"""What the baselines share: targets settled and checked one by one, and the explanation of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from heedmap.capture import Recording
+from heedmap.checking import batches, check, connected
+from heedmap.context import context_of, names_of
+from heedmap.records import Explanation, Origin, Wiring
+from heedmap.targets import as_target, evaluate, logits_behind, predicted, settle
+
+
+@dataclass(frozen=True)
+class Question:
+    """One target, as a number per example."""
+
+    target: str
+    value: Tensor
+    origin: Origin
+    sizes: Sequence[int]  # how many examples each call holds
+    predicted: tuple[str | int, ...] | None
+    more: bool  # another question of the same forward pass follows
+
+    def answered(
+        self,
+        method: str,
+        correction: str,
+        relevance: Mapping[str, Tensor],
+        starts: Mapping[str, Tensor],
+        wiring: Wiring,
+        readout: Sequence[str],
+    ) -> Explanation:
+        return Explanation(
+            method=method,
+            correction=correction,
+            target=self.target,
+            value=self.value.detach(),
+            relevance=relevance,
+            starts=starts,
+            wiring=wiring,
+            readout=tuple(readout),
+            predicted=self.predicted,
+        )
+
+
+def questions(
+    model: nn.Module,
+    inputs: Any,
+    targets: Sequence[Any],
+    recording: Recording,
+    wired: Wiring,
+    declared: bool,
+    verify: str | bool,
+) -> Iterator[Question]:
+    """Each target of one forward pass, checked as heed checks it; `declared`: the rows that speak were named."""
+    context = context_of(model, inputs, recording.causal)
+    for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
+        target = settle(given, recording.output, context)
+        value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
+        origin = connected(value, seen)
+        sizes = batches(recording, wired, len(value))
+        logits = logits_behind(target, recording.output, context)
+        shape = None if logits is None else type(target).__name__
+        check(model, recording, wired, sizes, shape, value, logits, origin, declared, verify)
+        names = names_of(predicted(given, recording.output, context), context)
+        yield Question(repr(target), value, origin, sizes, names, left < 0)

@@ -1,0 +1,148 @@
+"""ODAM, the baseline: gradient-weighted Object Detector Activation Maps (Zhao et al., TPAMI 2024).
+
+Of the features F of a picture, one vector of channels for each token, and an answer Y
+
+    M = max(sum over channels of (dY / dF) * F, 0)
+
+element by element: Grad-CAM would first average the gradient over the tokens. It reads no attention, and has no sign.
+It needs tokens of a picture that another stream reads, as in DETR and LXMERT. Which features: the authors' code has
+convolutional detectors only (the level of the pyramid that made the box), and no source says which layer stands for it
+in DETR; so there are three,
+
+    memory        the tokens as the other stream first reads them: DETR's encoder output, LXMERT's boxes after their own
+    projection    the tokens as they enter the model's first attention: DETR's input projection, LXMERT's box embedding
+    backbone      the map that the projection is computed from: the last one of DETR's convolutional backbone
+
+They are found by following the values of a call back to the linear map, or the convolution, that made them: nothing is
+hooked, no module is named.
+
+What deviates. Y is the target, a logit unless another is given; the authors take sqrt(class score * centreness), or a
+coordinate of the box. Their paper smooths the gradient, their code does not, nor is it done here. LXMERT has no map of
+places: its tokens are boxes, its own backbone is not part of the model, and that it is explained at all is an analogy.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from heedmap.capture import Recording
+from heedmap.checking import recorded
+from heedmap.errors import UnsupportedError
+from heedmap.methods.asking import questions
+from heedmap.records import Call, Explanation, Wiring
+from heedmap.streams import Declaration
+
+FEATURES = ("memory", "projection", "backbone")
+MAKERS = {"linear", "conv2d"}
+TOKENS_FIRST = "multi_head_attention_forward"  # the seam before which torch puts tokens before examples
+REGIONS = "visual_feats"  # pictures that come as boxes; others have four axes
+TAKES = "odam takes models in which another stream reads the tokens of a picture: DETR, LXMERT. Use heed or gae here."
+
+
+def odam(
+    model: nn.Module,
+    inputs: Any,
+    targets: Sequence[Any],
+    *,
+    features: str = FEATURES[0],
+    wiring: Declaration | None = None,
+    verify: str | bool = "once",
+    edits: Mapping[int, Tensor] | None = None,
+) -> list[Explanation]:
+    """Explain each target of one input, with one forward pass for all of them; only the picture's tokens get any."""
+    explanations = []
+    made = _Made()
+    with made, recorded(model, inputs, wiring, verify, edits, stems=True) as (recording, wired):
+        call = _reader(recording, wired)
+        stream = call.read.stream
+        tokens, where = _features(features, call, recording, wired, made)
+        for asked in questions(model, inputs, targets, recording, wired, True, verify):
+            (gradient,) = torch.autograd.grad(asked.value.sum(), [tokens], retain_graph=asked.more, allow_unused=True)
+            flow = _map(tokens, gradient, wired.tokens[stream], call.seam == TOKENS_FIRST)
+            relevance, starts = {stream: flow}, {stream: torch.zeros_like(flow)}
+            explanations.append(asked.answered(f"odam:{features}", "", relevance, starts, wired, [where]))
+    return explanations
+
+
+class _Made(TorchFunctionMode):
+    """What each linear map and convolution of the forward pass was computed from, by its node in the graph."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.takes: dict[Any, Tensor] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if getattr(func, "__name__", "") in MAKERS and result.grad_fn is not None:
+            self.takes[result.grad_fn] = args[0] if args else (kwargs or {})["input"]
+        return result
+
+    def behind(self, tensor: Tensor) -> Tensor | None:
+        """What the nearest of them took, along the graph."""
+        waiting = deque([tensor.grad_fn])
+        while waiting:
+            node: Any = waiting.popleft()
+            if node in self.takes:
+                return self.takes[node]
+            waiting.extend(before for before, _ in (node.next_functions if node else ()) if before is not None)
+        return None
+
+
+def _reader(recording: Recording, wired: Wiring) -> Call:
+    """The first call in which another stream reads the tokens of a picture."""
+
+    def picture(stream: str) -> bool:
+        return any(name == REGIONS or len(recording.sizes.get(name, ())) == 4 for name in stream.split("+"))
+
+    for call in wired.calls:
+        if call.read.stream != call.reading.stream and picture(call.read.stream):
+            return call
+    raise UnsupportedError(f"No stream reads the tokens of a picture: they are {', '.join(wired.tokens)}. {TAKES}")
+
+
+def _features(name: str, reader: Call, recording: Recording, wired: Wiring, made: _Made) -> tuple[Tensor, str]:
+    """The features that are asked for, and where they are."""
+    if name == "memory":
+        return _values(reader, recording, made), f"{reader.read}, as call {reader.index} reads it"
+    stream = reader.read.stream
+    first = next(call for call in wired.calls if call.read.stream == stream and call.read.after is None)
+    tokens = _values(first, recording, made)
+    if name == "projection":
+        return tokens, f"{stream}, as call {first.index} reads it"
+    grid = made.behind(tokens)
+    if grid is None or grid.ndim != 4 or grid.shape[-2:].numel() != wired.tokens[stream] or not grid.requires_grad:
+        raise UnsupportedError(
+            f"The {wired.tokens[stream]} tokens of {stream} are not one convolution away from a map of as many places. "
+            "odam:backbone expected a detector with a convolutional backbone, such as DETR; use odam:memory here."
+        )
+    return grid, f"the map that {stream} is projected from"
+
+
+def _values(call: Call, recording: Recording, made: _Made) -> Tensor:
+    """The tokens that a call's values were computed from."""
+    seen = recording.calls[call.index]
+    tokens = made.behind(seen.values)
+    if tokens is None or tokens.ndim != 3 or not tokens.requires_grad or recording.origin(tokens) != seen.origins[2]:
+        raise UnsupportedError(
+            f"The values of call {call.index} ({call.module}) are not a linear map of the tokens of {call.read}, so "
+            f"their features are not known. {TAKES}"
+        )
+    return tokens
+
+
+def _map(features: Tensor, gradient: Tensor | None, tokens: int, tokens_first: bool) -> Tensor:
+    """(batch, token), from features (batch, token, channel), (token, batch, channel) or (batch, channel, y, x)."""
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    if gradient is None:
+        gradient = torch.zeros_like(features)
+    product = gradient.to(dtype) * features.detach().to(dtype)
+    if product.ndim == 4:
+        return product.sum(1).flatten(1).clamp(min=0)
+    summed = product.sum(-1).clamp(min=0)
+    return summed.mT if tokens_first or summed.shape[1] != tokens else summed
