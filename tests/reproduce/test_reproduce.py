@@ -76,7 +76,7 @@ def test_a_figure_says_what_is_claimed_what_was_measured_and_by_which_rule(made,
             else:
                 assert each["low"] is each["high"] is None
                 assert (each["mean"] is None) == (each["scenes"] == 0)
-    assert record["files"]
+    assert {f"figure-{name.rpartition('-')[2]}.{ending}" for ending in ("png", "html")} <= {*record["files"]}
     assert all((out / file).stat().st_size > 1000 for file in record["files"])
 
 
@@ -159,11 +159,12 @@ def test_pictures_without_ground_truth_are_shown_and_nothing_is_claimed(untraine
 
 def test_experiments_take_pictures_too(untrained, photographs, tmp_path):
     setting = Setting(model=untrained, images=photographs)
-    for figure, files in (("figure-6", ["figure-6-1.png", "figure-6-2.png"]), ("figure-12", None)):
+    own = untrained.rpartition("/")[2]
+    for figure, drawings in (("figure-6", ["1-logits", "2-logits"]), ("figure-11", ["1", "2"]), ("figure-12", [own])):
         name = f"attention-and-gradient/{figure}"
         record = make(name, figures(name)[name], tmp_path, setting)
         assert record["holds"] is None
-        assert record["files"] == (files or [f"figure-12-{untrained.rpartition('/')[2]}.png"])
+        assert record["files"] == [f"{figure}.png", f"{figure}.html", *(f"{figure}-{each}.png" for each in drawings)]
 
 
 def test_the_report_has_every_figure_and_fetches_nothing(made):

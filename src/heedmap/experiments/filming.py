@@ -25,7 +25,7 @@ def strip(transfer: Transfer, keep: int = 8, side: float = 150, scale: float = 1
     """What speaks for either answer, a row each, as its logit descends from left to right."""
     from heedmap.render import picture
 
-    return picture(_rows(transfer, keep), side=side, scale=scale, columns=keep)
+    return picture(rows(transfer, keep), side=side, scale=scale, columns=keep)
 
 
 def page(transfer: Transfer, keep: int = 8) -> str:
@@ -40,7 +40,7 @@ def page(transfer: Transfer, keep: int = 8) -> str:
         f"{_number(first.logits[1])} to {_number(last.logits[1])}."
     )
     title = f"Attention transfer: {transfer.target} to {transfer.other}"
-    return page(_rows(transfer, keep), title=title, lead=lead)
+    return page(rows(transfer, keep), title=title, lead=lead)
 
 
 def chart(transfer: Transfer, width: int = 640, height: int = 400) -> Image:
@@ -64,7 +64,8 @@ def animation(transfer: Transfer, file: str | Path | BinaryIO, frames: int = FRA
     first.save(file, "GIF", save_all=True, append_images=rest, duration=times, loop=0, disposal=1)
 
 
-def _rows(transfer: Transfer, keep: int) -> dict[str, list[Explanation]]:
+def rows(transfer: Transfer, keep: int = 8) -> dict[str, list[Explanation]]:
+    """What speaks for either answer, a row each, step by step."""
     steps = transfer.kept(keep)
     return {
         f"{transfer.target} explained": [_titled(step.target, step) for step in steps],

@@ -22,7 +22,7 @@ def sheet(found: Rewriting) -> Image:
         Shot("rewritten", _first(found.after), found.rewritten),
         Shot(f"difference × {factor}", f"at most {found.numbers['largest']} levels", difference),
     )
-    return painted(rewriting_sheet(shots, _rows(found), f"{size(found)} {NOTE}"))
+    return painted(rewriting_sheet(shots, rows(found), f"{size(found)} {NOTE}"))
 
 
 def page(found: Rewriting, model: str) -> str:
@@ -36,7 +36,7 @@ def page(found: Rewriting, model: str) -> str:
         for reading in (found.before, found.after)
     ]
     title = f"{found.before.answers[0].label} rewritten as {found.to}"
-    return page(_rows(found), title=title, lead=f"{lead} Model: {model}.", captions=captions)
+    return page(rows(found), title=title, lead=f"{lead} Model: {model}.", captions=captions)
 
 
 def size(found: Rewriting) -> str:
@@ -48,7 +48,8 @@ def size(found: Rewriting) -> str:
     )
 
 
-def _rows(found: Rewriting) -> dict[str, tuple[Explanation, ...]]:
+def rows(found: Rewriting) -> dict[str, tuple[Explanation, ...]]:
+    """What explains the picture before and after."""
     return {"before": found.explained_before, "after": found.explained_after}
 
 

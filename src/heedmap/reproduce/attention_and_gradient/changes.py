@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heedmap.evaluation.localisation import share, spread
 from heedmap.evaluation.statistics import Mean, difference, mean
-from heedmap.experiments import filming
-from heedmap.experiments.rewrite import rewrite
+from heedmap.experiments import filming, showing
+from heedmap.experiments.rewrite import Rewriting, rewrite
 from heedmap.experiments.rewrites import measure, summary
-from heedmap.experiments.showing import sheet
 from heedmap.experiments.transfer import Transfer, transfer
 from heedmap.reproduce.findings import Finding, Part, Setting
 from heedmap.reproduce.worlds import SEEDS, cosine, first, pairs, second, singles
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from heedmap.menagerie import Scene
+    from heedmap.records import Explanation
 
 SHOWN = 2
 NAMES = ("target on target", "target on other", "other on other", "overlap")
@@ -34,16 +36,19 @@ def figure_6(setting: Setting) -> Finding:
     )
     model = setting.loaded("zoo:vit")
     if setting.images:
-        strips = {path.stem: filming.strip(transfer(model, str(path))) for path in setting.images[:SHOWN]}
-        return Finding(claim, drawings=strips)
+        films = {path.stem: transfer(model, str(path)) for path in setting.images[:SHOWN]}
+        charts = {f"{name}-logits": filming.chart(film) for name, film in films.items()}
+        return Finding(claim, rows=_named({n: filming.rows(f) for n, f in films.items()}), columns=8, drawings=charts)
     drawn = pairs(setting.few, SEEDS + 6_000)
     drawings: dict[str, Image] = {}
+    shown: dict[str, Mapping[str, Sequence[Explanation]]] = {}
     rows = []
     for i, each in enumerate(drawn):
         moved = transfer(model, each.image, first(each), second(each))
         rows.append(_moved(each, moved))
         if i < SHOWN:
-            drawings |= {f"{each.seed}": filming.strip(moved), f"{each.seed}-logits": filming.chart(moved)}
+            shown[f"scene {each.seed}"] = filming.rows(moved)
+            drawings[f"{each.seed}-logits"] = filming.chart(moved)
         setting.step((i + 1) / len(drawn))
     told = {name: np.array([row[name] for row in rows]) for name in rows[0]}
     before_after = {name: (mean(told[f"{name} before"]), mean(told[f"{name} after"])) for name in NAMES}
@@ -82,6 +87,8 @@ def figure_6(setting: Setting) -> Finding:
                 numbers("overlap"),
             ),
         ],
+        _named(shown),
+        columns=8,
         drawings=drawings,
         note="Logits of the target and of the other animal, mean: "
         + ", ".join(f"{name} {told[name].mean():.1f}" for name in LOGITS)
@@ -95,11 +102,11 @@ def figure_11(setting: Setting) -> Finding:
     claim = "The content of a picture can be rewritten to another category with almost no change that a person notices."
     model = setting.loaded("zoo:vit")
     if setting.images:
-        sheets = {}
+        made = {}
         for path in setting.images[:SHOWN]:
             likeliest, other, *_ = (answer.label for answer in model.predict(str(path), top=2)[0])
-            sheets[path.stem] = sheet(rewrite(model, str(path), other, likeliest))
-        return Finding(claim, drawings=sheets)
+            made[path.stem] = rewrite(model, str(path), other, likeliest)
+        return _sheets(Finding(claim), made)
     others = [setting.own("zoo:vit-deep")]
     drawn, rows = singles(setting.few, SEEDS + 11_000), []
     for i, each in enumerate(drawn):
@@ -107,12 +114,12 @@ def figure_11(setting: Setting) -> Finding:
         setting.step((i + 1) / len(drawn))
     found = summary(rows)
     psnr, ssim = found["psnr"], found["ssim"]
-    sheets = {
-        str(row["seed"]): sheet(rewrite(model, each.image, row["to"], row["source"]))
+    made = {
+        f"scene {row['seed']}": rewrite(model, each.image, row["to"], row["source"])
         for row, each in zip(rows[:SHOWN], drawn, strict=False)
     }
     signs = {name: each["difference"] for name, each in found["signs"].items()}
-    return Finding(
+    finding = Finding(
         claim,
         [
             Part(
@@ -133,7 +140,6 @@ def figure_11(setting: Setting) -> Finding:
                 },
             ),
         ],
-        drawings=sheets,
         note="Beyond the paper: "
         + ", ".join(f"after {name} {each.value:.0%} are still rewritten" for name, each in found["survived"].items())
         + ". A genuine picture of the category, less a rewritten one: "
@@ -141,6 +147,19 @@ def figure_11(setting: Setting) -> Finding:
         + ".",
         more={"summary": found, "scenes": rows},
     )
+    return _sheets(finding, made)
+
+
+def _sheets(finding: Finding, made: Mapping[str, Rewriting]) -> Finding:
+    """The finding with what explains each rewriting, and a sheet of each."""
+    rows = _named({name: showing.rows(found) for name, found in made.items()})
+    drawings = {name.removeprefix("scene "): showing.sheet(found) for name, found in made.items()}
+    return replace(finding, rows=rows, drawings=drawings)
+
+
+def _named(rows: Mapping[str, Mapping[str, Sequence[Explanation]]]) -> dict[str, Sequence[Explanation]]:
+    """The rows of several pictures, each under its picture's name too."""
+    return {f"{name}: {each}": row for name, mine in rows.items() for each, row in mine.items()}
 
 
 def _moved(drawn: Scene, moved: Transfer) -> dict[str, float]:

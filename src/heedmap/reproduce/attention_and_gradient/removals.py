@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from heedmap import guidance
 from heedmap.evaluation.charts import chart
 from heedmap.evaluation.folders import Labelled, scenes
 from heedmap.evaluation.perturbation import Perturbation, perturbation
 from heedmap.evaluation.statistics import mean
+from heedmap.families.pictures import read
 from heedmap.reproduce.findings import Finding, Part, Setting
 from heedmap.reproduce.worlds import SEEDS
 
 if TYPE_CHECKING:
     from heedmap.families import Model
+    from heedmap.records import Explanation
 
 OURS, GAE = "heed", "gae"
 SIMILAR = 2.0  # points of the area under the curve
+SHOWN = 2
 LEAST = 30  # fewer pictures decide nothing
 EARLY = (0.1, 0.2, 0.3)  # fractions hidden: the beginning
 
@@ -30,6 +35,7 @@ def figure_12(setting: Setting) -> Finding:
     )
     models = (setting.model,) if setting.model else ("zoo:vit", "zoo:vit-deep")
     parts, drawings, more = [], {}, {}
+    shown: dict[str, list[Explanation]] = {}
     for i, source in enumerate(models):
         model = setting.own(source)
         looked_at = _pictures(setting, model)
@@ -40,6 +46,7 @@ def figure_12(setting: Setting) -> Finding:
             done += count
             setting.step((i + done / whole) / len(models))
 
+        shown |= _maps(source, model, looked_at, setting.guide)
         result = perturbation(model, looked_at, (OURS, GAE), guide=setting.guide, progress=told)
         parts += _parts(source, result) if result.pictures >= LEAST else []
         name = source.rpartition(":")[2].rpartition("/")[2]
@@ -48,6 +55,7 @@ def figure_12(setting: Setting) -> Finding:
     return Finding(
         claim,
         parts,
+        dict(sorted(shown.items())),
         drawings=drawings,
         note=f"Guide: {setting.guide}; pictures of its own kind are left out. Tokens of the whole pair are hidden.",
         more=more,
@@ -63,6 +71,17 @@ def _pictures(setting: Setting, model: Model) -> list[Labelled]:
     return [
         Labelled(path, labels[answer], answer, path.name) for path, answer in zip(setting.images, answers, strict=True)
     ]
+
+
+def _maps(source: str, model: Model, looked_at: Sequence[Labelled], beside: str) -> dict[str, list[Explanation]]:
+    """The maps by which the first pairs are hidden."""
+    found = {}
+    for each in looked_at[:SHOWN]:
+        (pair,) = guidance.pair(model, [read(each.picture)], guidance.guide(beside))
+        found[f"{each.name}, {source}"] = [
+            model.explain(pair.image, target=each.index, method=name) for name in (OURS, GAE)
+        ]
+    return found
 
 
 def _parts(source: str, result: Perturbation) -> list[Part]:
