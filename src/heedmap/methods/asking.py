@@ -1,4 +1,4 @@
-"""What the baselines share: targets settled and checked one by one, and the explanation of each."""
+"""What the methods share: targets settled and checked one by one, and the explanation of each."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Question:
         starts: Mapping[str, Tensor],
         wiring: Wiring,
         readout: Sequence[str],
+        metadata: Mapping[str, str] | None = None,
     ) -> Explanation:
         return Explanation(
             method=method,
@@ -44,6 +45,7 @@ class Question:
             starts=starts,
             wiring=wiring,
             readout=tuple(readout),
+            metadata=metadata or {},
             predicted=self.predicted,
         )
 
@@ -57,7 +59,7 @@ def questions(
     declared: bool,
     verify: str | bool,
 ) -> Iterator[Question]:
-    """Each target of one forward pass, checked as heed checks it; `declared`: the rows that speak were named."""
+    """Each target of one forward pass, checked; `declared`: the rows that speak were named."""
     context = context_of(model, inputs, recording.causal)
     for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
         target = settle(given, recording.output, context)

@@ -11,12 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from heedmap.checking import batches, check, connected, noised, recorded, start_states
-from heedmap.context import context_of, names_of
+from heedmap.checking import noised, recorded, start_states
 from heedmap.correction import correction as correction_named
+from heedmap.methods.asking import questions
 from heedmap.records import Explanation, Readout
 from heedmap.streams import Declaration
-from heedmap.targets import as_target, evaluate, logits_behind, predicted, settle
 from heedmap.walk import Walk
 
 
@@ -36,32 +35,12 @@ def heed(
     correct = correction_named(correction)
     explanations = []
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
-        context = context_of(model, inputs, recording.causal)
-        for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
-            target = settle(given, recording.output, context)
-            value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
-            origin = connected(value, seen)
-            sizes = batches(recording, wired, len(value))
-            logits = logits_behind(target, recording.output, context)
-            shape = None if logits is None else type(target).__name__
-            check(model, recording, wired, sizes, shape, value, logits, origin, readout is not None, verify)
-            starts = start_states(readout, origin, wired, recording.marks)
+        for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
+            starts = start_states(readout, asked.origin, wired, recording.marks)
             link = noised(noise, correction, wired)
             walk = Walk(wired, correct, starts, link)
-            recording.backward(value, sizes, walk.step, keep=left < 0)
+            recording.backward(asked.value, asked.sizes, walk.step, keep=asked.more)
             flow, start = walk.finish()
-            explanations.append(
-                Explanation(
-                    method="heed",
-                    correction=correction,
-                    target=repr(target),
-                    value=value.detach(),
-                    relevance=flow,
-                    starts=start,
-                    wiring=wired,
-                    readout=tuple(walk.readout),
-                    metadata={} if link is None else {"noise": str(link)},
-                    predicted=names_of(predicted(given, recording.output, context), context),
-                )
-            )
+            told = {} if link is None else {"noise": str(link)}
+            explanations.append(asked.answered("heed", correction, flow, start, wired, walk.readout, told))
     return explanations
