@@ -454,7 +454,8 @@ def test_a_folder_with_a_bad_picture(evaluate, tmp_path):
         (["-m", "zoo:vit", "--guide-label", "zebra"], "Give --guide too"),
         (["-m", "zoo:vit", "--side", "rigth"], "Did you mean right?"),
         (["-m", "zoo:vit", "--side", "left"], "--side says where a guide stands. Give --guide too."),
-        (["-m", "zoo:vit", "--methods", "hed"], "Beside them there are gae and random."),
+        (["-m", "zoo:vit", "--methods", "hed"], "Did you mean 'heed'? Beside them there is random."),
+        (["-m", "zoo:vit", "--methods", "heed,gea"], "Did you mean 'gae'? Beside them there is random."),
     ],
 )
 def test_mistakes_are_told_in_a_line_before_anything_is_done(evaluate, tmp_path, given, said):

@@ -120,7 +120,7 @@ def perturbation(
         str,
         typer.Option(
             metavar="NAMES",
-            help="Names with commas, such as heed,heed:positive; gae is heed:positive, random a ranking by chance.",
+            help="Names with commas, such as heed,heed:positive,gae; random is a ranking by chance.",
             rich_help_panel=options.ASKED,
         ),
     ] = "heed,gae",
@@ -226,7 +226,7 @@ def _checked(methods: str, order: str, unit: str, mask: str | None) -> tuple[lis
     try:
         check_methods(names)
     except InputError as error:
-        raise UsageError(f"{error} Beside them there are gae and random.") from error
+        raise UsageError(f"{error} Beside them there is random.") from error
     return names, orders
 
 

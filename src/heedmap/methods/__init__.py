@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from heedmap.errors import InputError
@@ -54,7 +55,9 @@ def method(text: str) -> tuple[str, Method, dict[str, Any]]:
         raise InputError(f"method is {text!r}. heedmap expected a name; the methods are {', '.join(METHODS)}.")
     name, _, variant = text.partition(":")
     if name not in METHODS:
-        raise InputError(f"No method is called {name!r}. The methods are {', '.join(METHODS)}.")
+        near = get_close_matches(name.lower(), METHODS, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InputError(f"No method is called {name!r}. The methods are {', '.join(METHODS)}.{hint}")
     chosen = METHODS[name]
     if not variant:
         return name, chosen, {}
