@@ -19,7 +19,7 @@ class Case:
     """One model and the shape of its input. `spread` is the standard deviation of the random weights."""
 
     name: str
-    kind: str  # "vit" or "lm"
+    kind: str  # "vit", "lm" or "detr"
     tokens: int
     batch: int = 1
     width: int = 384
@@ -30,12 +30,12 @@ class Case:
 
     @property
     def row(self) -> int:
-        """The token whose logits are explained: CLS, or the last token of a language model."""
-        return 0 if self.kind == "vit" else self.tokens - 1
+        """The token whose logits are explained: CLS, the first object query, or the last token of a language model."""
+        return self.tokens - 1 if self.kind == "lm" else 0
 
     def value(self, logits: Tensor) -> Tensor:
         """The target, one number per example."""
-        return logits[:, CHOSEN] if self.kind == "vit" else logits[:, -1, CHOSEN]
+        return logits[:, CHOSEN] if self.kind == "vit" else logits[:, self.row if self.kind == "detr" else -1, CHOSEN]
 
 
 CASES = {
@@ -47,6 +47,8 @@ CASES = {
         Case("vit-4097", "vit", 4097),
         Case("lm-2048", "lm", 2048, small=True),
         Case("lm-8192", "lm", 8192),
+        Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
+        Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
     )
 }
 
@@ -65,9 +67,8 @@ ALL = {**CASES, **TINY}
 def build_model(case: Case, device: str, dtype: torch.dtype, attention: str | None = None) -> nn.Module:
     """The case's model in eval mode, always with the same weights; `attention=None` is its own default."""
     torch.manual_seed(0)
-    make = _vision_model if case.kind == "vit" else _language_model
     extra = {} if attention is None else {"attn_implementation": attention}
-    return make(case, extra).to(device=device, dtype=dtype).eval()
+    return MAKES[case.kind](case, extra).to(device=device, dtype=dtype).eval()
 
 
 def build_inputs(case: Case, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -76,8 +77,8 @@ def build_inputs(case: Case, device: str, dtype: torch.dtype) -> dict[str, Tenso
     if case.kind == "lm":
         ids = torch.randint(0, LABELS, (case.batch, case.tokens), generator=generator)
         return {"input_ids": ids.to(device)}
-    side = _image_side(case)
-    pixels = torch.randn(case.batch, 3, side, side, generator=generator)
+    height, width = (_image_side(case),) * 2 if case.kind == "vit" else _detected_size(case)
+    pixels = torch.randn(case.batch, 3, height, width, generator=generator)
     return {"pixel_values": pixels.to(device=device, dtype=dtype)}
 
 
@@ -115,5 +116,29 @@ def _language_model(case: Case, extra: Mapping[str, str]) -> nn.Module:
     return LlamaForCausalLM(config)
 
 
+def _detector(case: Case, extra: Mapping[str, str]) -> nn.Module:
+    """facebook/detr-resnet-50 as its configuration has it, with random weights; or the zoo's, as it learned."""
+    import transformers
+    from transformers import DetrConfig, DetrForObjectDetection, ResNetConfig
+
+    if case.name == "zoo-detr":
+        from heedmap.installs import quiet
+        from heedmap.zoo import path
+
+        with quiet(transformers):
+            return DetrForObjectDetection.from_pretrained(path("detr"), **extra)
+    backbone = ResNetConfig(out_features=["stage4"])
+    named = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    return DetrForObjectDetection(DetrConfig(**named, backbone_config=backbone, num_labels=91, **extra))
+
+
+MAKES = {"vit": _vision_model, "lm": _language_model, "detr": _detector}
+
+
 def _image_side(case: Case) -> int:
     return PATCH * isqrt(case.tokens - 1)
+
+
+def _detected_size(case: Case) -> tuple[int, int]:
+    """Height and width in pixels: a picture of 4 by 3 whose short side is 800, or a drawn scene."""
+    return (96, 96) if case.name == "zoo-detr" else (800, 1066)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .cases import CHOSEN, Case, build_inputs, build_model
 
-LIMIT = "limit"
+LIMIT, ONE, DETECTIONS = "limit", "heedmap complete", "heedmap ten detections"
+TEN = 10
 Run = Callable[[], Tensor]
 
 
@@ -26,14 +27,15 @@ class Contestant:
     dense: bool = False  # keeps every weight and every gradient: may not fit
     control: bool = False  # the limit once more, to show the noise; its memory is not measured again
     batches_only: bool = False  # nothing new at batch 1
+    kinds: tuple[str, ...] = ("vit", "lm", "detr")  # of the cases that it enters
 
 
 def limit(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """One forward, and one gradient of the target to the float pixels or the embeddings of the words."""
-    if case.kind == "vit":
-        name, tensor = "pixel_values", inputs["pixel_values"]
-    else:
+    if case.kind == "lm":
         name, tensor = "inputs_embeds", model.get_input_embeddings()(inputs["input_ids"])
+    else:
+        name, tensor = "pixel_values", inputs["pixel_values"]
     tensor = tensor.detach().requires_grad_()
     value = case.value(model(**{name: tensor}).logits)
     return torch.autograd.grad(value.sum(), tensor)[0]
@@ -43,8 +45,18 @@ def ours(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, correcti
     """heedmap as a user calls it."""
     import heedmap
 
-    explanation = heedmap.explain(model, dict(inputs), heedmap.logit(CHOSEN), correction=correction)
+    target = heedmap.logit(CHOSEN, query=case.row) if case.kind == "detr" else heedmap.logit(CHOSEN)
+    explanation = heedmap.explain(model, dict(inputs), target, correction=correction)
     return explanation[explanation.streams[0]]
+
+
+def several(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """Ten object queries of a picture, explained in one call."""
+    import heedmap
+
+    targets = [heedmap.logit(CHOSEN, query=query) for query in range(TEN)]
+    found = heedmap.explain_each(model, dict(inputs), targets)
+    return torch.stack([explanation[explanation.streams[0]] for explanation in found])
 
 
 def dense(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -73,12 +85,20 @@ CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
         Contestant(LIMIT, limit, frozen=True),
-        Contestant("heedmap complete", partial(ours, correction="complete")),
+        Contestant(ONE, partial(ours, correction="complete")),
         Contestant("heedmap positive", partial(ours, correction="positive")),
         Contestant("heedmap absolute", partial(ours, correction="absolute")),
+        Contestant(DETECTIONS, several, kinds=("detr",)),
         Contestant("limit again", limit, frozen=True, control=True),
-        Contestant("dense per image", dense_per_image, attention="eager", dense=True, batches_only=True),
-        Contestant("dense batched", dense, attention="eager", dense=True),
+        Contestant(
+            "dense per image",
+            dense_per_image,
+            attention="eager",
+            dense=True,
+            batches_only=True,
+            kinds=("vit", "lm"),
+        ),
+        Contestant("dense batched", dense, attention="eager", dense=True, kinds=("vit", "lm")),
     )
 }
 
@@ -86,7 +106,8 @@ CONTESTANTS = {
 def entering(case: Case, names: Iterable[str] | None = None) -> list[Contestant]:
     """The contestants of a case, the limit always among them and first."""
     wanted = set(CONTESTANTS if names is None else names) | {LIMIT}
-    return [c for c in CONTESTANTS.values() if c.name in wanted and not (c.batches_only and case.batch == 1)]
+    enters = [c for c in CONTESTANTS.values() if c.name in wanted and case.kind in c.kinds]
+    return [c for c in enters if not (c.batches_only and case.batch == 1)]
 
 
 def set_up(

@@ -135,8 +135,18 @@ def connected(value: Tensor, origin: Origin | None) -> Origin:
     return origin
 
 
+def trust(
+    model: nn.Module, recording: Recording, wiring: Wiring, verify: str | bool
+) -> tuple[set[Any], tuple[Any, ...]] | None:
+    """What is trusted of a model so far, and the signature that it is looked up by; None where nothing is checked."""
+    if verify is False:
+        return None
+    trusted = _trusted.setdefault(model, set()) if verify == "once" and not recording.unsteady else set()
+    return trusted, signature(model, recording, wiring)
+
+
 def check(
-    model: nn.Module,
+    known: tuple[set[Any], tuple[Any, ...]] | None,
     recording: Recording,
     wiring: Wiring,
     sizes: Sequence[int],
@@ -145,17 +155,15 @@ def check(
     logits: Tensor | None,
     origin: Origin,
     declared: bool,
-    verify: str | bool,
 ) -> None:
     """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
 
     `target` names what the target's own shape hangs on; None for a callable, which is probed every time. Where the
     walk starts at declared rows, what else the target reads is no matter.
     """
-    if verify is False:
+    if known is None:
         return
-    trusted = _trusted.setdefault(model, set()) if verify == "once" and not recording.unsteady else set()
-    sign = signature(model, recording, wiring)
+    trusted, sign = known
     last = frontier(origin.calls, wiring.calls)
     if (sign, tuple(last)) not in trusted:
         movers = sum(1 << bit for bit, mark in enumerate(recording.marks) if mark.kind != "join")

@@ -12,7 +12,7 @@ from PIL import Image
 
 import heedmap
 from heedmap import menagerie
-from heedmap.cli import evaluate as cli_evaluate
+from heedmap.cli.evaluate import perturbation as cli_perturbation
 from heedmap.cli import main, talk
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Labelled, scenes
@@ -412,7 +412,7 @@ def test_of_one_picture_there_is_a_curve_and_no_interval(evaluate, tmp_path):
 def test_a_narrow_terminal_has_the_areas_whole(evaluate, monkeypatch):
     from rich.console import Console
 
-    for module in (cli_evaluate, talk):
+    for module in (cli_perturbation, talk):
         monkeypatch.setattr(module, "console", lambda: Console(width=60, highlight=False))
     _, out, _ = evaluate("-m", "zoo:vit", "--scenes", 3, "--methods", "heed:positive,random")
     rows = [line for line in out.splitlines() if line.startswith(("positive  ", "negative  "))]

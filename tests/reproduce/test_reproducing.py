@@ -7,7 +7,10 @@ from heedmap import menagerie
 from heedmap.cli import main
 from heedmap.errors import InputError
 from heedmap.reproduce import Setting, report
+from heedmap.reproduce.papers import PAPERS
 from heedmap.reproduce.running import titled
+
+PAPER = "attention-and-gradient"
 
 
 def test_what_would_spoil_every_figure_is_told_before_the_first(capsys, tmp_path, monkeypatch):
@@ -26,7 +29,9 @@ def test_what_would_spoil_every_figure_is_told_before_the_first(capsys, tmp_path
 
 def test_a_figure_that_cannot_be_made_does_not_lose_the_others(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(reproducing, "figures", lambda name: {f"paper/{one}": one for one in ("figure-1", "figure-2")})
+    monkeypatch.setattr(
+        reproducing, "figures", lambda name: {f"{PAPER}/{one}": one for one in ("figure-1", "figure-2")}
+    )
 
     def make(name, figure, out, setting):
         if figure == "figure-1":
@@ -35,9 +40,9 @@ def test_a_figure_that_cannot_be_made_does_not_lose_the_others(capsys, tmp_path,
                 "setting": setting.record(), "seconds": 2.0}  # fmt: skip
 
     monkeypatch.setattr(reproducing, "make", make)
-    assert main(["reproduce", "paper"]) == 1
-    assert "paper/figure-1: There is nothing to measure." in capsys.readouterr().err
-    assert "id=figure-2" in Path("out/reproduce/paper/index.html").read_text()
+    assert main(["reproduce", PAPER]) == 1
+    assert f"{PAPER}/figure-1: There is nothing to measure." in capsys.readouterr().err
+    assert "id=figure-2" in Path(f"out/reproduce/{PAPER}/index.html").read_text()
 
 
 def test_of_many_pictures_it_is_told_how_many_are_shown(capsys, tmp_path, monkeypatch):
@@ -66,9 +71,9 @@ def test_the_report_says_on_what_it_was_measured_and_what_gae_is(tmp_path):
     part = {"says": "It is so.", "rule": "above one half", "holds": True, "measured": {"share": share, "kind": "owl"}}
     record = {"figure": "paper/figure-5", "claim": "It is so.", "holds": True, "parts": [part], "note": "", "files": [],
               "setting": Setting().record(), "seconds": 2.0}  # fmt: skip
-    page = report([record], tmp_path, "One")
+    page = report([record], tmp_path, "One", PAPERS["attention-and-gradient"].note)
     assert "models of the zoo · 1,234 scenes · 2 s" in page
-    assert "GAE is heed:positive" in page
+    assert "GAE is heed:positive.</p>" in page
     shown = {**record, "parts": [], "setting": Setting(model="zoo:vit", images=(Path("a.png"),)).record()}
     assert "zoo:vit · 1 picture ·" in report([shown], tmp_path, "One")
 

@@ -23,7 +23,7 @@ def test_a_run_writes_every_contestant_with_its_ratio(tmp_path, capsys):
     assert {"cpu", "cores", "torch"} <= record["machine"].keys()
     assert record["run"]["rounds"] == 2
     assert max(record["run"]["dense_against_heedmap"].values()) <= 1e-4
-    contestants = list(import_module("benchmarks.contestants").CONTESTANTS)
+    contestants = [c.name for c in import_module("benchmarks.contestants").CONTESTANTS.values() if "vit" in c.kinds]
     assert [(f["case"], f["contestant"]) for f in record["figures"]] == [
         (case, name) for case in ("tiny-vit", "tiny-lm") for name in contestants
     ]
@@ -35,6 +35,15 @@ def test_a_run_writes_every_contestant_with_its_ratio(tmp_path, capsys):
         assert figure["peak_mb"] is None
     assert page.read_text().count("| tiny-lm |") == len(contestants)
     assert "heedmap absolute" in capsys.readouterr().out
+
+
+def test_ten_detections_are_held_against_one(tmp_path):
+    options = ["--cases", "zoo-detr", "--device", "cpu", "--repeats", "1", "--memory-repeats", "0"]
+    names = ["heedmap complete", "heedmap ten detections", "dense batched"]
+    page = import_module("benchmarks.__main__").main([*options, "--contestants", *names, "--out", str(tmp_path)])
+    _, one, ten = json.loads(page.with_suffix(".json").read_text())["figures"]
+    assert ten["beside"] == pytest.approx(ten["seconds"] / one["seconds"])
+    assert f"{ten['beside']:.2f} x heedmap complete, at most 3.00: " in page.read_text()
 
 
 def test_memory_is_measured_in_a_process_of_its_own():

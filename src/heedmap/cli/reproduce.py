@@ -20,13 +20,17 @@ from heedmap.errors import HeedmapError, InputError
 
 SCENES, FEW, QUICK = 500, 100, (60, 12)
 PHOTOGRAPHS = 8  # as many are shown
-CLASSIFIES = "image-classification"
 VERDICTS = {True: "holds", False: "does not hold", None: "not measured: pictures without ground truth"}
 
 
 def reproduce(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="attention-and-gradient, or a figure of it.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="attention-and-gradient or heterogenous-attention, or a figure or table of it.",
+            show_default=False,
+        ),
     ],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where files go.")] = Path("out/reproduce"),
@@ -44,6 +48,21 @@ def reproduce(
     guide: Annotated[
         str, typer.Option(metavar="PICTURE", help="What guides attention, where a figure needs it.")
     ] = "menagerie:zebra",
+    coco: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="COCO's pictures, for the tables.", show_default=False)
+    ] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Questions as VQA v2 has them, about --images.", show_default=False),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="COCO's instances, or the answers of --questions.", show_default=False),
+    ] = None,
+    regions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Regions of the pictures, for a model that reads them.", show_default=False),
+    ] = None,
     again: Annotated[bool, typer.Option("--again", help="Also make what was made before.")] = False,
     device: options.Device = None,
     json: options.Json = False,
@@ -60,8 +79,10 @@ def reproduce(
       heedmap reproduce attention-and-gradient --quick
       heedmap reproduce attention-and-gradient/figure-8
       heedmap reproduce attention-and-gradient/figure-5 --model google/vit-base-patch16-224 --images photos/
+      heedmap reproduce heterogenous-attention/table-1
     """
     from heedmap.reproduce import Setting, figures, make, report
+    from heedmap.reproduce.papers import PAPERS
     from heedmap.reproduce.reports import findings
 
     try:
@@ -69,16 +90,29 @@ def reproduce(
     except InputError as error:
         raise UsageError(str(error)) from error
     photographs = pictures(images or [])
-    if model and not photographs and not model.startswith("zoo:"):
+    _check_data({"coco": coco, "annotations": annotations, "questions": questions, "regions": regions})
+    if model and not (photographs or coco or questions) and not model.startswith("zoo:"):
         raise UsageError(f"{model} does not know the drawn animals. Give --images to show it on.")
     if len(photographs) > PHOTOGRAPHS:
         warn(f"Of {len(photographs)} pictures the first {PHOTOGRAPHS} are shown.")
         photographs = photographs[:PHOTOGRAPHS]
-    _check(model, photographs, guide, device)
-    paper, title = name.partition("/")[0], "Attention and gradient: the figures made anew"
+    _check(photographs, guide)
+    wanted = _fitting(wanted, model, device)
+    paper = name.partition("/")[0]
     folder = Folder(out / paper)
     many, few = QUICK if quick else (SCENES, FEW)
-    setting = Setting(scenes or many, max(2, scenes // 5) if scenes else few, model, tuple(photographs), guide, device)
+    setting = Setting(
+        scenes=scenes or many,
+        few=max(2, scenes // 5) if scenes else few,
+        model=model,
+        images=tuple(photographs),
+        guide=guide,
+        device=device,
+        coco=coco,
+        annotations=annotations,
+        questions=questions,
+        regions=regions,
+    )
     if again:
         for each in wanted:
             (folder.path / f"{each.rpartition('/')[2]}.json").unlink(missing_ok=True)
@@ -98,7 +132,8 @@ def reproduce(
         return FAILED
     whole = _whole(paper, folder.path, records)
     with beside(folder.path / "index.html") as file:
-        file.write_text(report(whole, folder.path, title), encoding="utf-8")
+        title = f"{PAPERS[paper].title}: the figures made anew"
+        file.write_text(report(whole, folder.path, title, PAPERS[paper].note), encoding="utf-8")
     with beside(folder.path / "findings.md") as file:
         file.write_text(findings(whole), encoding="utf-8")
     if json:
@@ -108,7 +143,7 @@ def reproduce(
     return 0 if len(records) == len(wanted) else FAILED
 
 
-def _check(model: str | None, photographs: list[Path], guide: str, device: str | None) -> None:
+def _check(photographs: list[Path], guide: str) -> None:
     """What would spoil every figure is told before the first."""
     from heedmap.families.pictures import read
     from heedmap.guidance import guide as guiding
@@ -119,12 +154,34 @@ def _check(model: str | None, photographs: list[Path], guide: str, device: str |
         raise UsageError(f"--guide: {error}") from error
     for path in photographs:
         read(path)
+
+
+def _check_data(data: dict[str, Path | None]) -> None:
+    for name, path in data.items():
+        if path is not None and not path.exists():
+            raise UsageError(f"There is no {str(path)!r}. --{name} expects it.")
+    if (data["coco"] is None and data["questions"] is None) and data["annotations"] is not None:
+        raise UsageError("--annotations belongs to --coco or to --questions. Give one of them too.")
+    if data["coco"] is not None and data["annotations"] is None:
+        raise UsageError("--coco is a folder of pictures. Give --annotations, the file that says what is in them, too.")
+
+
+def _fitting(wanted: dict[str, Any], model: str | None, device: str | None) -> dict[str, Any]:
+    """The figures that are of models like the one named."""
+    from heedmap.reproduce.papers import DOES, tasks
+
     if model is None:
-        return
+        return wanted
     known(model)
-    task = loaded(model, None, device).task
-    if task != CLASSIFIES:
-        raise UsageError(f"{model} does {task}. The figures are of models that classify pictures.")
+    task, needed = loaded(model, None, device).task, tasks(wanted)
+    fitting = {name: figure for name, figure in wanted.items() if needed[name] == task}
+    kinds = [DOES[other] for other in dict.fromkeys(needed.values()) if other != task]
+    if not fitting:
+        figures = "The figures are" if len(wanted) > 1 else "The figure is"
+        raise UsageError(f"{model} does {task}. {figures} of models that {' or '.join(kinds)}.")
+    if len(fitting) < len(wanted):
+        warn(f"{model} does {task}. Figures of models that {' or '.join(kinds)} are left out.")
+    return fitting
 
 
 def _whole(paper: str, folder: Path, made: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -43,6 +43,14 @@ def one_of(option: str, text: str, names: Sequence[str]) -> None:
         raise UsageError(f"{option} {text!r} is not one of {', '.join(names)}.{hint}")
 
 
+def several(option: str, text: str) -> list[str]:
+    """The names that an option lists, each once."""
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{option} is empty. Name one, or several with commas.")
+    return names
+
+
 def say(text: str = "") -> None:
     typer.echo(text)
 

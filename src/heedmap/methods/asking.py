@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.capture import Recording
-from heedmap.checking import batches, check, connected
+from heedmap.checking import batches, check, connected, trust
 from heedmap.context import context_of, names_of
 from heedmap.records import Explanation, Origin, Wiring
 from heedmap.targets import as_target, evaluate, logits_behind, predicted, settle
@@ -61,6 +61,7 @@ def questions(
 ) -> Iterator[Question]:
     """Each target of one forward pass, checked; `declared`: the rows that speak were named."""
     context = context_of(model, inputs, recording.causal)
+    known = trust(model, recording, wired, verify)
     for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
         target = settle(given, recording.output, context)
         value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
@@ -68,6 +69,6 @@ def questions(
         sizes = batches(recording, wired, len(value))
         logits = logits_behind(target, recording.output, context)
         shape = None if logits is None else type(target).__name__
-        check(model, recording, wired, sizes, shape, value, logits, origin, declared, verify)
+        check(known, recording, wired, sizes, shape, value, logits, origin, declared)
         names = names_of(predicted(given, recording.output, context), context)
         yield Question(repr(target), value, origin, sizes, names, left < 0)

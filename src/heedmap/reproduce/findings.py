@@ -17,14 +17,16 @@ if TYPE_CHECKING:
     from heedmap.records import Explanation
 
 Measured = Mean | float | int | str
+DATA = ("coco", "annotations", "questions", "regions")
 
 
 @dataclass(frozen=True)
 class Setting:
     """On what a figure is made: how many scenes it is measured on, by which models, or on whose pictures.
 
-    `images` are photographs: they are explained and shown, and what needs ground truth is left out. `step` is called
-    with a share from 0 to 1 as the work goes on.
+    `images` are photographs: they are explained and shown, and what needs ground truth is left out. `coco` is a folder
+    of pictures that `annotations` describe; `questions` are asked about pictures whose regions are in `regions`, and
+    `annotations` answer them. `step` is called with a share from 0 to 1 as the work goes on.
     """
 
     scenes: int = 500
@@ -32,6 +34,10 @@ class Setting:
     model: str | None = None
     images: tuple[Path, ...] = ()
     guide: str = "menagerie:zebra"
+    coco: Path | None = None
+    annotations: Path | None = None
+    questions: Path | None = None
+    regions: Path | None = None
     device: str | None = None
     step: Callable[[float], None] = field(default=lambda share: None, compare=False)
 
@@ -56,6 +62,7 @@ class Setting:
             "model": self.model,
             "images": [str(path) for path in self.images],
             "guide": self.guide,
+            **{name: str(path) for name in DATA if (path := getattr(self, name)) is not None},
         }
 
 

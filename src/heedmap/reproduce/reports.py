@@ -17,12 +17,11 @@ CLASSES = {True: "yes", False: "no", None: "open"}
 STYLE = "report.css"
 HOW = (
     "The rule by which a part is decided stands below it; a claim holds if all of its parts do. A mean of scenes is "
-    "followed by its 95 % interval (bootstrap over scenes). GAE is heed:positive here, as it is for a model with one "
-    "kind of token."
+    "followed by its 95 % interval (bootstrap over scenes)."
 )
 
 
-def report(records: Sequence[Mapping[str, Any]], folder: Path, title: str) -> str:
+def report(records: Sequence[Mapping[str, Any]], folder: Path, title: str, note: str = "") -> str:
     """The page, with the pictures of `folder` in it: it needs no other file, and fetches nothing."""
     held = sum(record["holds"] is True for record in records)
     measured = sum(record["holds"] is not None for record in records)
@@ -33,7 +32,8 @@ def report(records: Sequence[Mapping[str, Any]], folder: Path, title: str) -> st
     return (
         "<!doctype html>\n<html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title><style>{style}</style>\n<h1>{escape(title)}</h1>\n<p>{lead} {HOW}</p>\n"
+        f"<title>{escape(title)}</title><style>{style}</style>\n<h1>{escape(title)}</h1>\n"
+        f"<p>{lead} {HOW} {escape(note)}</p>\n"
         f"{_contents(records)}\n{body}\n</html>\n"
     )
 

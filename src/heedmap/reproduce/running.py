@@ -4,31 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from heedmap.errors import InputError
 from heedmap.reproduce.findings import Finding, Setting, plain
 
 SIDE = 220  # of a panel, in points
-
-
-def figures(name: str) -> dict[str, Callable[[Setting], Finding]]:
-    """What a name such as `attention-and-gradient/figure-5` stands for, or all of a paper without the part behind."""
-    from heedmap.reproduce.attention_and_gradient import FIGURES
-
-    papers: Mapping[str, Mapping[str, Callable[[Setting], Finding]]] = {"attention-and-gradient": FIGURES}
-    paper, _, figure = name.strip("/").partition("/")
-    known = [f"{each}/{one}" for each, ones in papers.items() for one in ones]
-    if paper in papers and not figure:
-        return {f"{paper}/{one}": make for one, make in papers[paper].items()}
-    if name in known:
-        return {name: papers[paper][figure]}
-    near = get_close_matches(name, [*papers, *known], n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join([*papers, *known])}."
-    raise InputError(f"{name!r} is not a figure that can be reproduced. {hint}")
 
 
 def make(name: str, figure: Callable[[Setting], Finding], out: Path, setting: Setting) -> dict[str, Any]:

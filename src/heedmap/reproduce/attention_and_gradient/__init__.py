@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from heedmap.reproduce.attention_and_gradient import changes, classes, corrections, details, guides, removals
 from heedmap.reproduce.findings import Finding, Setting
 
-FIGURES: Mapping[str, Callable[[Setting], Finding]] = {
+_OF_PICTURES: Mapping[str, Callable[[Setting], Finding]] = {
     "figure-3": corrections.figure_3,
     "figure-4": corrections.figure_4,
     "figure-5": classes.figure_5,
@@ -18,3 +18,5 @@ FIGURES: Mapping[str, Callable[[Setting], Finding]] = {
     "figure-12": removals.figure_12,
     "figure-13": classes.figure_13,
 }
+
+FIGURES = {"image-classification": _OF_PICTURES}  # by the task of the models they are of

@@ -12,7 +12,7 @@ from heedmap.cli import options
 from heedmap.cli.files import Folder, beside, slug
 from heedmap.cli.many import progress
 from heedmap.cli.models import known, loaded
-from heedmap.cli.talk import FAILED, UsageError, console, dump, one_of, say, show, warn
+from heedmap.cli.talk import FAILED, UsageError, console, dump, one_of, say, several, show, warn
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from heedmap.evaluation.statistics import Mean
     from heedmap.families import Model
 
-app = typer.Typer(
-    help="Measure explanations.\n\nExamples:\n\nheedmap evaluate perturbation --model zoo:vit --guide menagerie:zebra",
-    no_args_is_help=True,
-)
-
 ZOO = "zoo:"
 SCENES = 100  # where nothing is said
 ROOMY = 76  # columns of a terminal that has room for accuracies beside the areas
@@ -33,12 +28,6 @@ SEED = 650_000  # of the first scene; no model of the zoo learned from it
 LOOKED_AT, HIDDEN = "What is looked at", "What is hidden"  # panels of the help
 
 
-@app.callback()
-def _root() -> None:
-    pass
-
-
-@app.command()
 def perturbation(
     *,
     model: options.Source,
@@ -220,7 +209,7 @@ def _checked(methods: str, order: str, unit: str, mask: str | None) -> tuple[lis
         raise UsageError(
             "--mask drop leaves tokens out, and a pixel is none. Take --mask zero or mean, or --unit token."
         )
-    names, orders = _several("--methods", methods), _several("--order", order)
+    names, orders = several("--methods", methods), several("--order", order)
     for one in orders:
         one_of("--order", one, tuple(ORDERS))
     try:
@@ -238,13 +227,6 @@ def _check_side(side: str | None, guide: str | None) -> None:
     one_of("--side", side, tuple(SIDES))
     if guide is None:
         raise UsageError("--side says where a guide stands. Give --guide too.")
-
-
-def _several(option: str, text: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    if not names:
-        raise UsageError(f"{option} is empty. Name one, or several with commas.")
-    return names
 
 
 def _check_looked_at(
