@@ -75,7 +75,8 @@ def test_several_targets_take_one_forward_pass(run, savanna, monkeypatch):
 
 
 def test_a_detector_that_does_not_see_the_target_says_so(run, savanna):
-    found = run("explain", savanna, "-m", "zoo:detr", "-T", "horse", "-T", "zebra", "--json")
+    detr = ("-m", "zoo:detr", "--correction", "positive")
+    found = run("explain", savanna, *detr, "-T", "horse", "-T", "zebra", "--json")
     assert found.code == 0
     assert "not sure of horse (" in found.line
     assert "zebra" not in found.line.removeprefix(str(savanna))
@@ -83,7 +84,18 @@ def test_a_detector_that_does_not_see_the_target_says_so(run, savanna):
     assert horse["probability"] < 0.5 < zebra["probability"]
     seen = run("predict", savanna, "-m", "zoo:detr", "--json").json["results"][0]["answers"]
     assert zebra["probability"] == pytest.approx(next(each["value"] for each in seen if each["label"] == "zebra"))
-    assert run("explain", savanna, "-m", "zoo:detr", "-T", "horse", "--threshold", "0", "--json").err == ""
+    assert run("explain", savanna, *detr, "-T", "horse", "--threshold", "0", "--json").err == ""
+
+
+def test_where_a_sign_says_little_it_is_told(run, savanna):
+    def told(*given):
+        return "the sign says little" in run("explain", savanna, *given, "-T", "zebra", "--json").err
+
+    assert told("-m", "zoo:detr")
+    assert told("-m", "zoo:detr", "--method", "heed:complete")
+    assert not told("-m", "zoo:detr", "--method", "heed:absolute")
+    assert not told("-m", "zoo:detr", "--method", "gae")
+    assert not told(*VIT)
 
 
 def test_without_a_target_the_prediction_is_explained_and_that_is_said(run, savanna, tmp_path):

@@ -62,12 +62,13 @@ def eager(folder, tmp_path):
 
 
 def test_every_detection_is_explained_and_has_its_box(run, eager, room, tmp_path):
-    found = run("explain", room, "--model", eager, "--threshold", "0", "--json", "--out", "made")
+    threshold = ("--threshold", "0", "--correction", "positive")
+    found = run("explain", room, "--model", eager, *threshold, "--json", "--out", "made")
     assert (found.code, found.err) == (0, "")
     (result,) = found.json["results"]
     assert len(result["explanations"]) > 1
     assert all(len(each["box"]) == 4 for each in result["explanations"])
-    assert [each.name for each in (tmp_path / "made").iterdir()] == ["room.detections.png"]
+    assert [each.name for each in (tmp_path / "made").iterdir()] == ["room.detections.positive.png"]
     several = run("explain", room, "--model", eager, "--threshold", "0", "-f", "heed,html", "-q")
     assert several.code == 0, several.err
     kept = sorted(each.name for each in (tmp_path / "out").glob("*.heed"))

@@ -12,8 +12,8 @@ from PIL import Image
 
 import heedmap
 from heedmap import menagerie
-from heedmap.cli.evaluate import perturbation as cli_perturbation
 from heedmap.cli import main, talk
+from heedmap.cli.evaluate import perturbation as cli_perturbation
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Labelled, scenes
 from heedmap.evaluation.masking import check_drop, counts, fill, hidden, kept, left, places, upsampled

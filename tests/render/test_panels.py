@@ -26,6 +26,11 @@ def test_a_strength_is_a_share_of_the_strongest_that_is_shown():
     assert [(unit.name, unit.value) for unit in seen.left_out] == [("[CLS]", 9.0)]
 
 
+def test_the_noise_link_is_told():
+    e = dataclasses.replace(patches(), method="heed", correction="positive", metadata={"noise": "pixel_values@1"})
+    assert render.panels(e)[0].method == "heed:positive+noise"
+
+
 def test_special_tokens_take_part_when_they_are_asked_for():
     seen = view(patches(), special=True)
     assert seen.peak == 9.0

@@ -5,6 +5,7 @@ import io
 import re
 import time
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -234,6 +235,13 @@ def test_text_is_cut_where_room_ends():
 
 
 # ---- svg
+
+
+def test_a_row_of_several_pictures_has_none_before_it():
+    one = patches()
+    other = replace(one, shown=(replace(one.shown[0], picture=255 - one.shown[0].picture),))
+    alone, pair = (render.picture({"gae": row}, side=200).width for row in ([one, one], [one, other]))
+    assert alone - pair == 200 + 16
 
 
 def test_svg_keeps_text_as_text_and_pictures_inside():

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from heedmap.cli import options
+from heedmap.cli import options, produce
 from heedmap.cli.drawing import write
 from heedmap.cli.files import Folder, called, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
-from heedmap.cli.models import Wish, doubt, example, explained, given, known, loaded, reader, targets
+from heedmap.cli.models import Wish, caution, doubt, example, explained, given, known, loaded, reader, targets
 from heedmap.cli.numbers import at, numbers
 from heedmap.cli.talk import FAILED, INTERRUPTED, dump, say, show, warn
 
@@ -36,6 +36,7 @@ def explain(
     guide: options.Guide = None,
     side: options.Side = None,
     prefix: options.Prefix = None,
+    generate: options.Generate = None,
     regions: options.Regions = None,
     threshold: options.Threshold = 0.5,
     out: options.Out = None,
@@ -51,7 +52,7 @@ def explain(
     """Explain an answer: what in the picture (or the words) speaks for it, and what against it.
 
     Without --target the prediction is explained; of a detector, every object it is sure of. Several targets stand
-    beside one another.
+    beside one another. With --generate a model that writes does so, and each word of its answer is explained.
 
     Examples:
       heedmap explain savanna.png -m zoo:vit -T zebra -T elephant
@@ -60,8 +61,11 @@ def explain(
       heedmap explain photos/ -m facebook/detr-resnet-50 --out boxes
       heedmap explain room.png -m zoo:lxmert --text "is there a cat?"
       heedmap explain pet.png -m zoo:clip -t "a cat" -t "a dog" -T "a dog"
+      heedmap explain -m Helsinki-NLP/opus-mt-en-de -t "the zebra sleeps" --generate 30 -f html
     """
     wish = Wish(targets(target), against, loss, correction, method, guide, side)
+    if generate is not None:
+        produce.check(wish)
     known(model)
     paths = pictures(picture or [])
     writes = not json or out is not None or format is not None
@@ -70,12 +74,17 @@ def explain(
     folder = Folder(out or Path("out"), paths) if writes else None
     wish = wish.checked().read()
     chosen = loaded(model, task, device)
+    extras = {"regions": regions, "prefix": prefix}
+    if generate is not None:
+        shown = produce.Report(folder, endings, special, wish, quiet, json)
+        return produce.produce(chosen, paths, text, generate, wish, extras, shown, json, debug)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)
+    if said := caution(chosen, wish):
+        warn(said)
     tally = Tally(debug=debug)
     report = _Report(folder, endings, special, wish, drawn=0 if quiet else SHOWN, silent=json)
     together = batch if chosen.task == ONE_NUMBER and (wish.targets != (None,) or wish.against is None) else 1
-    extras = {"regions": regions, "prefix": prefix}
     stopped = False
     try:
         each(

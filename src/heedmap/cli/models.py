@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from heedmap.records import Explanation
 
 DETECTION = "object-detection"
+NORMALISE_BEHIND = ("detr", "conditional_detr")  # detectors whose queries already know when they read
 LOSSES = ("difference", "ratio", "relative")
 CORRECTIONS = ("complete", "positive", "absolute")
 
@@ -85,6 +86,12 @@ class Wish:
         """Whether the model says what is explained."""
         return self.targets == (None,) and self.against is None
 
+    @property
+    def signed(self) -> bool:
+        """Whether what comes out has a sign: heed under complete correction."""
+        name, _, variant = (self.method or "heed").partition(":")
+        return name == "heed" and (self.correction or variant or "complete") == "complete"
+
     def options(self) -> dict[str, Any]:
         """What to pass on."""
         return {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
@@ -127,6 +134,16 @@ def explained(model: Model, shown: Mapping[str, Any], wish: Wish, threshold: flo
     return model.explain_each(**shown, targets=asked, **how)
 
 
+def caution(model: Model, wish: Wish) -> str | None:
+    """What to know of a sign that is no statement about the object (docs/detections.md)."""
+    if not wish.signed or model.config.model_type not in NORMALISE_BEHIND:
+        return None
+    return (
+        f"Under complete correction the sign says little about an object that {model.source} detects, because it "
+        "normalises behind each attention call. To see where the object is, take --correction positive."
+    )
+
+
 def doubt(explanations: Sequence[Explanation], wish: Wish, threshold: float) -> str | None:
     """A word of warning where a detector is not sure of what was explained."""
     seen = [(one.answer, one.sure) for each in explanations for one in each.shown[:1]]
@@ -134,7 +151,7 @@ def doubt(explanations: Sequence[Explanation], wish: Wish, threshold: float) -> 
     if not told:
         return None
     if wish.open:
-        return f"no object is {threshold:.0%} sure (--threshold). Its surest one is explained instead: {told}."
+        return f"no object is {_percent(threshold)} sure (--threshold). Its surest one is explained instead: {told}."
     return f"the model is not sure of {told}. Its likeliest box is explained."
 
 
@@ -184,7 +201,10 @@ def _index(text: str | int | None, labels: tuple[str, ...]) -> str | int | None:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%" if share >= 1e-4 else "less than 0.01%"
+    """With as many digits as tell it from all and from nothing."""
+    if share < 1e-4:
+        return "less than 0.01%"
+    return f"{100 * share:.2g}%" if share < 0.995 else f"{100 - float(f'{100 - 100 * share:.2g}'):.8g}%"
 
 
 def _plain(text: str | int | None) -> str | None:

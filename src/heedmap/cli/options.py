@@ -131,6 +131,16 @@ Prefix = Annotated[
         rich_help_panel=ASKED,
     ),
 ]
+Generate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Have the model write, up to N tokens, and explain each word; --against 'next best' is then allowed.",
+        show_default=False,
+        rich_help_panel=ASKED,
+    ),
+]
 Regions = Annotated[
     Path | None,
     typer.Option(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from heedmap.errors import InputError
 from heedmap.families import pictures, placing, regions, sounds, words
+from heedmap.families.openings import openings
 from heedmap.families.processors import Processors
 from heedmap.families.tasks import DECODERS, TASKS
 
@@ -82,8 +83,9 @@ def feed(
         inputs |= sounds.tensors(processors.sound, waves)
     seconds, heard = sounds.lengths(processors.sound, waves)
     if task in DECODERS:
-        ids, layouts["decoder_input_ids"] = words.begun(processors.text, module, prefix, count)
-        inputs["decoder_input_ids"] = ids
+        inputs = _fitting(module, inputs)
+        opening = openings(module, inputs, count)
+        inputs["decoder_input_ids"], layouts["decoder_input_ids"] = words.begun(processors.text, opening, prefix)
     elif prefix is not None:
         raise InputError("prefix is what an answer begins with: only models that write one from another text take it.")
     return Fed(_fitting(module, inputs), count, images, texts, placements, layouts, seconds, heard)

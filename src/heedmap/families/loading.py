@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -161,6 +162,9 @@ def _got(get: Callable[[], Thing], source: str) -> Thing:
                 f"{source!r} needs the package timm: `pip install timm` (in an environment whose torchvision fits its "
                 f"torch), or name a revision that does without, such as facebook/detr-resnet-50@no_timm."
             ) from error
+        if lacking := re.search(r"requires the (\w+) library", str(error)):
+            package = lacking[1].lower()
+            raise ModelError(f"{source!r} needs the package {package}: `pip install {package}`.") from error
         raise ModelError(f"{source!r} needs a package that is not there: {_first_line(error)}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:
         if "trust_remote_code" in str(error):

@@ -21,7 +21,8 @@ from heedmap.families.asking import Asked, ask
 from heedmap.families.feeding import Fed, feed
 from heedmap.families.looking import Look
 from heedmap.families.processors import Processors
-from heedmap.families.tasks import ENDS, VOCABULARY, WRITERS
+from heedmap.families.producing import Produced, produced
+from heedmap.families.tasks import DECODERS, ENDS, VOCABULARY, WRITERS
 from heedmap.layouts import Shown
 from heedmap.records import Estimate, Explanation, Wiring
 from heedmap.targets import Target, as_target, settle
@@ -151,6 +152,29 @@ class Model:
         asked = [self._asked(fed, look, Logit(one.index, query=one.query), None, None) for one in found]
         return self._explained(fed, look, asked, options)
 
+    def explain_produced(
+        self,
+        image: Any = None,
+        text: Any = None,
+        tokens: int = 30,
+        regions: Any = None,
+        sound: Any = None,
+        prefix: str | None = None,
+        against: str | None = None,
+        **options: Any,
+    ) -> Produced:
+        """What the model writes, and each word of it explained: from what it was given, and from the words before.
+
+        The model writes greedily, up to so many tokens; then one forward pass explains all of them.
+        `against="next best"` holds each token against the one that the model liked best but for it.
+        """
+        fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
+
+        def explain(whole: Fed, asked: Sequence[Asked]) -> list[Explanation]:
+            return self._explained(whole, Look(self, whole), asked, options)
+
+        return produced(self, fed, tokens, against, explain)
+
     def predict(
         self,
         image: Any = None,
@@ -274,7 +298,9 @@ class Model:
     def _token(self, label: Any) -> int:
         inner = getattr(self.config, "text_config", self.config)
         size = getattr(inner, "vocab_size", None) or len(self.processor.text)
-        return class_of(label, size, {})[0] if isinstance(label, int) else words.token(self.processor.text, label)
+        if isinstance(label, int):
+            return class_of(label, size, {})[0]
+        return words.token(self.processor.text, label, target=self.task in DECODERS)
 
     def _classes(self) -> int:
         answers = getattr(self.config, "num_qa_labels", None) if self.config.model_type == "lxmert" else None

@@ -151,9 +151,9 @@ def _row(file: Path, picture: Path | None) -> dict[str, Any]:
                 )
             met, only = met + 1, line if not met else only
             if wanted is not None and _same(cells[0], wanted):
-                return _decoded(cells, file)
+                return decoded(cells, file)
     if met == 1 and only is not None:
-        return _decoded(only.rstrip("\n").split("\t"), file)
+        return decoded(only.rstrip("\n").split("\t"), file)
     raise InputError(
         f"{str(file)!r} has {met} rows, and none with the id {wanted!r}. heedmap looks for the picture's name without "
         "its ending: name the picture by its id, or give its row alone."
@@ -166,7 +166,8 @@ def _same(cell: str, stem: str) -> bool:
     return cell == stem or (cell.isdigit() and number.isdigit() and int(cell) == int(number))
 
 
-def _decoded(cells: Sequence[str], file: Path) -> dict[str, Any]:
+def decoded(cells: Sequence[str], file: Path) -> dict[str, Any]:
+    """A row of a TSV file as arrays."""
     import numpy as np
 
     row = dict(zip(TSV[len(cells)], cells, strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from heedmap.errors import InputError, LabelError, ModelError
 from heedmap.layouts import Words
@@ -15,6 +15,7 @@ from heedmap.layouts import Words
 WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+")
 RAW = ("Ġ", "▁", "##")  # how tokenizers mark the beginning of a word, or its continuation
 ENDLESS = 10**6  # what a tokenizer says that knows no limit
+ENDLESS_POSITIONS = ("t5", "mt5", "umt5", "longt5")  # theirs are relative
 PAD = "[PAD]"
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what bytes read as that are no whole letter
 
@@ -40,23 +41,56 @@ def encode(tokenizer: Any, texts: Sequence[str], config: Any) -> tuple[dict[str,
     return tensors, tuple(_words(tokenizer, text, row, longest) for text, row in zip(texts, rows, strict=True))
 
 
-def begun(tokenizer: Any, module: nn.Module, prefix: str | None, count: int) -> tuple[Tensor, tuple[Words, ...]]:
-    """What a decoder has written so far: its start token, and the words of `prefix`."""
-    row = _encoded(tokenizer, prefix or "", special=False)
-    start = _start(module)
-    row["input_ids"] = [*start, *row["input_ids"]]
-    row["special_tokens_mask"] = [1] * len(start) + row["special_tokens_mask"]
-    row["offset_mapping"] = [(0, 0)] * len(start) + row["offset_mapping"]
-    layout = _words(tokenizer, prefix or "", row, len(row["input_ids"]))
-    return torch.tensor([row["input_ids"]] * count), (layout,) * count
+def begun(tokenizer: Any, openings: Sequence[Sequence[int]], prefix: str | None) -> tuple[Tensor, tuple[Words, ...]]:
+    """What a decoder has written so far: the tokens that each of its answers opens with, and the words of `prefix`."""
+    row = _encoded(tokenizer, prefix or "", special=False, target=True)
+    rows = []
+    for opening in openings:
+        mask = [1] * len(opening) + row["special_tokens_mask"]
+        spans = [(0, 0)] * len(opening) + row["offset_mapping"]
+        ids = [*opening, *row["input_ids"]]
+        rows.append({"input_ids": ids, "special_tokens_mask": mask, "offset_mapping": spans})
+    layouts = tuple(_words(tokenizer, prefix or "", one, len(one["input_ids"])) for one in rows)
+    return torch.tensor([one["input_ids"] for one in rows]), layouts
 
 
-def token(tokenizer: Any, word: str) -> int:
-    """The one token that a word is, as it stands within a sentence or by itself."""
+def written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, Words]:
+    """The text of tokens that a model wrote, and its words: of each token what it adds to the text."""
+    special = {i: str(tokenizer.convert_ids_to_tokens(one)) for i, one in enumerate(ids) if _special(tokenizer, one)}
+    told, text, spans = [], "", []
+    for i, one in enumerate(ids):
+        before = text
+        if i not in special:
+            told.append(one)
+            text = tokenizer.decode(told, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        same = _same(before, text)  # a letter of several tokens is not yet there with the first
+        spans.append(None if i in special else (same, len(text)))
+    texts, groups = words_of(text, spans)
+    return text, Words(tuple(special.get(i, one) for i, one in enumerate(texts)), groups, special)
+
+
+def joined(first: Words, second: Words) -> Words:
+    """The tokens of one text, then those of another."""
+    n = len(first.texts)
+    words = (*first.words, *(tuple(n + token for token in word) for word in second.words))
+    special = {**first.special, **{n + token: name for token, name in second.special.items()}}
+    return Words((*first.texts, *second.texts), words, special)
+
+
+def begins(layout: Words, tokens: int) -> Words:
+    """The first tokens of a text; a word that goes on after them is cut."""
+    words = (tuple(token for token in word if token < tokens) for word in layout.words)
+    special = {token: name for token, name in layout.special.items() if token < tokens}
+    return Words(layout.texts[:tokens], tuple(filter(None, words)), special)
+
+
+def token(tokenizer: Any, word: str, target: bool = False) -> int:
+    """The one token that a word is, as it stands within a sentence or by itself; `target`: in what a decoder writes."""
     known = tokenizer.get_vocab()
     if word in known and (word.startswith(RAW) or word in tokenizer.all_special_tokens):
         return known[word]
-    pieces = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)]
+    given = "text_target" if target else "text"
+    pieces = [tokenizer(**{given: text}, add_special_tokens=False)["input_ids"] for text in (f" {word}", word)]
     unknown = getattr(tokenizer, "unk_token_id", None)
     for ids in pieces:
         if len(ids) == 1 and ids[0] != unknown:
@@ -118,12 +152,15 @@ def _grouped(homes: Sequence[Sequence[int]], covering: Sequence[bool], count: in
     return tuple(tuple(tokens) for tokens in groups.values())
 
 
-def _encoded(tokenizer: Any, text: str, special: bool = True) -> dict[str, list]:
-    """One text; a tokenizer that does not tell what its tokens cover is asked for the tokens themselves."""
+def _encoded(tokenizer: Any, text: str, special: bool = True, target: bool = False) -> dict[str, list]:
+    """One text; a tokenizer that does not tell what its tokens cover is asked for the tokens themselves.
+
+    `target`: in the language that the model writes, which may have pieces of its own (Marian).
+    """
     fast = getattr(tokenizer, "is_fast", False)
     row = dict(
         tokenizer(
-            text,
+            **{"text_target" if target else "text": text},
             add_special_tokens=special,
             return_special_tokens_mask=True,
             return_offsets_mapping=fast,
@@ -177,21 +214,20 @@ def _most(tokenizer: Any, config: Any) -> int | None:
         rows -= (inner.pad_token_id or 0) + 1  # their positions begin after the padding's
     told = getattr(tokenizer, "model_max_length", None)
     limits = [one for one in (rows, told) if one is not None and one < ENDLESS]
-    if inner.model_type in ("t5", "mt5", "umt5", "longt5"):
-        return None  # relative positions know no end
+    if inner.model_type in ENDLESS_POSITIONS:
+        return None
     return min(limits, default=None)
 
 
-def _start(module: Any) -> list[int]:
-    """The tokens that a decoder begins with."""
-    for settings in (getattr(module, "generation_config", None), module.config):
-        start = getattr(settings, "decoder_start_token_id", None)
-        if start is not None:
-            return list(start) if isinstance(start, list) else [start]
-    raise ModelError(
-        "The model's config names no decoder_start_token_id. heedmap expected the token that its answers begin with: "
-        "set it in the config."
-    )
+def _same(one: str, other: str) -> int:
+    """How many letters two texts have in common at their beginning."""
+    pairs = zip(one, other, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
+
+
+def _special(tokenizer: Any, index: int) -> bool:
+    added = getattr(tokenizer, "added_tokens_decoder", {}).get(index)
+    return index in tokenizer.all_special_ids or bool(added is not None and added.special)
 
 
 def _brief(text: str) -> str:

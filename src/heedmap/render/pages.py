@@ -73,7 +73,8 @@ def _rows(rows: tuple[Row, ...], captions: Sequence[str], sources: tuple, given:
         figures = []
         first = row.panels[0]
         methods = len({panel.method for panel in row.panels}) > 1
-        if given and first.picture is not None:
+        alone = len({panel.source[0] for panel in row.panels}) == 1  # else no picture stands for the row
+        if given and alone and first.picture is not None:
             figures.append(_given(first, sources, methods))
         for panel in row.panels:
             figures.append(_figure(panel, index, sources, panel.method if methods else ""))
@@ -173,11 +174,15 @@ def _signs(field: np.ndarray, place: str) -> str:
 
 
 def _words(panel: Panel, view: View, place: str, sources: tuple) -> str:
-    return _spans(panel, view, place, view.units)
+    return (_strip if panel.several_texts else _unnamed)(panel, view, place, sources)
 
 
 def _strip(panel: Panel, view: View, place: str, sources: tuple) -> str:
-    return f"<div class='faint stream'>{escape(view.name)}</div>{_spans(panel, view, place, view.units)}"
+    return f"<div class='faint stream'>{escape(view.name)}</div>{_unnamed(panel, view, place, sources)}"
+
+
+def _unnamed(panel: Panel, view: View, place: str, sources: tuple) -> str:
+    return _spans(panel, view, place, view.units)
 
 
 def _spans(panel: Panel, view: View, place: str, units: tuple[Unit, ...]) -> str:

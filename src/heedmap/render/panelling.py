@@ -147,7 +147,10 @@ def _box(panel: Panel, x: float, y: float, wide: float, high: float) -> list[Mar
 
 
 def _words(panel: Panel, view: View, style: Style, y: float) -> tuple[list[Mark], float]:
-    return _chips(view.units, style, y)
+    if not panel.several_texts:
+        return _chips(view.units, style, y)
+    marks, height = _chips(view.units, style, y + 17)
+    return [Text(0, y + 10, fitted(view.name, style.side, 11), 11, FAINT), *marks], height + 17
 
 
 def _chips(units: tuple[Unit, ...], style: Style, y: float) -> tuple[list[Mark], float]:

@@ -29,11 +29,15 @@ class Block:
 
 
 def sheet(explanations: Several, style: Style, special: bool = False, given: bool = True, columns: int = 4) -> Sheet:
-    """Rows under one another, a colour bar below; `given` puts the picture as it is before its first row."""
+    """Rows under one another, a colour bar below; `given` puts the picture as it is before its first row.
+
+    Where the panels of a row are of several pictures, none of them stands for the row.
+    """
     if columns < 1:
         raise InputError(f"columns={columns}. heedmap expected at least 1.")
     rows = rows_of(explanations, special)
     check_size(sum(len(row.panels) for row in rows) * (style.side * style.scale) ** 2)
+    given = given and all(len({panel.source[0] for panel in row.panels}) == 1 for row in rows)
     blocks = [_row(row, style, given, _is_new(rows, i), columns) for i, row in enumerate(rows)]
     inner = max(*(block.width for block in blocks), BAR + 120)
     blocks.append(_legend(rows, inner))

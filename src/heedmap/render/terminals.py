@@ -60,6 +60,8 @@ def _lines(panel: Panel, view: View, bright: bool, width: int, top: int) -> Iter
         if view.loose:
             yield Text(" ").join(_word(unit, bright) for unit in view.loose)
     elif view.kind == "words":
+        if panel.several_texts:
+            yield Text(view.name, style="dim")
         yield Text(" ").join(_word(unit, bright) for unit in view.units)
     else:
         yield Text(view.name, style="dim")

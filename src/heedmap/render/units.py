@@ -90,6 +90,11 @@ class Panel:
         """Its number, and whether it is the prediction's."""
         return f"predicted, {number(self.value)}" if self.predicted else number(self.value)
 
+    @property
+    def several_texts(self) -> bool:
+        """Whether words have the name of their stream above them: what was given and what was written are two."""
+        return sum(not view.placed for view in self.views) > 1
+
     @cached_property
     def source(self) -> tuple:
         """What was given: panels of one source are looked at together."""

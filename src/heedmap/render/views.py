@@ -73,7 +73,8 @@ def _panel(explanation: Explanation, example: int, special: bool) -> Panel:
 def method_of(explanation: Explanation) -> str:
     """The method and what it kept of the gradient, as one string."""
     named, kept = explanation.method, explanation.correction
-    return named if not kept or ":" in named else f"{named}:{kept}"
+    whole = named if not kept or ":" in named else f"{named}:{kept}"
+    return f"{whole}+noise" if "noise" in explanation.metadata else whole
 
 
 def _title(explanation: Explanation, example: int, shown: Shown) -> str:

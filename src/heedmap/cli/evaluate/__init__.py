@@ -2,10 +2,13 @@
 
 import typer
 
-from heedmap.cli.evaluate import perturbation
+from heedmap.cli.evaluate import perturbation, questions, segmentation
 
 app = typer.Typer(
-    help="Measure explanations.\n\nExamples:\n\nheedmap evaluate perturbation --model zoo:vit --guide menagerie:zebra",
+    help="Measure explanations.\n\nExamples:\n\n"
+    "heedmap evaluate perturbation --model zoo:vit --guide menagerie:zebra\n\n"
+    "heedmap evaluate questions --model zoo:lxmert\n\n"
+    "heedmap evaluate segmentation --model zoo:detr",
     no_args_is_help=True,
 )
 
@@ -16,3 +19,5 @@ def _root() -> None:
 
 
 app.command("perturbation")(perturbation.perturbation)
+app.command("questions")(questions.questions)
+app.command("segmentation")(segmentation.segmentation)

@@ -1,0 +1,91 @@
+"""`heedmap explain --generate`: what a model writes, each word explained."""
+
+import json
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import heedmap
+from heedmap.cli.talk import USAGE
+
+TEXT = "is there a zebra in the picture?"
+
+
+def test_every_word_is_told_and_written(run, folder, tmp_path):
+    found = run("explain", "-m", folder("bart"), "-t", TEXT, "--generate", 5, "-f", "png,svg,html,json,heed")
+    assert (found.code, found.err) == (0, "")
+    model = heedmap.load(folder("bart"))
+    produced = model.explain_produced(text=TEXT, tokens=5)
+    assert found.out.startswith(f"{TEXT}: {produced.text}")
+    assert "The model had not ended after 5 tokens." in found.out
+    endings = sorted(path.name.split(".")[-1] for path in (tmp_path / "out").iterdir())
+    assert endings == sorted(["png", "svg", "html", "json", *["heed"] * len(produced.words)])
+    record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    assert record["written"] == produced.text
+    assert [word["word"] for word in record["words"]] == [word.text for word in produced.words]
+    for told, word in zip(record["words"], produced.words, strict=True):
+        assert told["value"] == pytest.approx(word.explanation.value.item(), rel=1e-4)
+        read = next(stream for stream in told["streams"] if stream["stream"] == "input_ids")
+        assert [unit["name"] for unit in read["units"]] == ["is", "there", "a", "zebra", "in", "the", "picture", "?"]
+        flowed = word.explanation["input_ids"][0, 1:-1].sum().item()  # without the two marks at its ends
+        assert sum(unit["value"] for unit in read["units"]) == pytest.approx(flowed, abs=1e-4)
+    assert heedmap.open(next((tmp_path / "out").glob("*-1.heed"))).shown[0].answer == produced.words[0].text
+
+
+def test_json_prints_one_document(run, folder, tmp_path):
+    asked = ("--generate", 3, "--against", "next best", "--correction", "absolute", "--json")
+    found = run("explain", "-m", folder("t5"), "-t", TEXT, "-t", "the film", *asked)
+    assert (found.code, found.err) == (0, "")
+    assert [result["text"] for result in found.json["results"]] == [TEXT, "the film"]
+    words = found.json["results"][0]["words"]
+    assert all(word["correction"] == "absolute" and word["against"] for word in words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sound_and_a_question_to_a_picture(run, folder, tmp_path):
+    numbers = (np.random.default_rng(2).normal(size=12_000) * 3000).astype("<i2")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(numbers.tobytes())
+    heard = run("explain", "sound.wav", "-m", folder("whisper"), "--generate", 3, "--json", "-o", "heard")
+    assert (heard.code, heard.err) == (0, "")
+    kinds = [stream["kind"] for stream in heard.json["results"][0]["words"][0]["streams"]]
+    assert "frames" in kinds
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "room.png")
+    seen = run("explain", "room.png", "-m", folder("blip"), "-t", TEXT, "--generate", 3, "-q")
+    assert (seen.code, seen.err) == (0, "")
+    assert len(list((tmp_path / "out").glob("room.*.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (("--generate", 3, "--target", "zebra"), "Leave --target out"),
+        (("--generate", 3, "--guide", "menagerie:zebra"), "Leave --guide out"),
+        (("--generate", 3, "--against", "zebra"), "held against 'next best', or nothing"),
+        (("--generate", 0), "greater than or equal to 1"),
+        (("--generat", 3), "Did you mean --generate?"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(run, folder, asked, said):
+    found = run("explain", "-m", folder("t5"), "-t", TEXT, *asked)
+    assert found.code == USAGE
+    assert said in found.line
+
+
+def test_a_model_that_chooses_writes_nothing(run, savanna):
+    found = run("explain", savanna, "-m", "zoo:vit", "--generate", 3)
+    assert (found.code, found.line) == (
+        USAGE,
+        "zoo:vit does image-classification: it writes nothing. Leave --generate out.",
+    )
+
+
+def test_next_best_is_for_what_is_written(run, savanna):
+    found = run("explain", savanna, "-m", "zoo:vit", "--against", "next best")
+    assert found.code == USAGE
+    assert "'next best' is not one of this model's" in found.line
