@@ -263,6 +263,15 @@ def test_some_of_the_questions_are_drawn_by_chance(drawn):
         ('[{"sent": "x", "img_id": 1, "label": {}}]', None, "None of the 1 questions"),
         ('{"questions": [{"question": "x", "question_id": 1, "image_id": 1}]}', '{"annotations": []}', "has an answer"),
         ('{"questions": []}', '{"annotations": [{"question_id": 1, "answers": ["a"]}]}', "more than 3 people"),
+        ('{"questions": []}', '{"annotations": [{"question_id": 1, "answers": null}]}', "not words alone"),
+        ('{"questions": []}', '{"annotations": [{"question_id": 1, "answers": [1, 2, 3, 4]}]}', "not words alone"),
+        (
+            '{"questions": [{"question": null, "question_id": 1, "image_id": 1}]}',
+            '{"annotations": []}',
+            "the question None",
+        ),
+        ('[{"sent": " ", "img_id": 1, "label": {"yes": 1}}]', None, "the question ' '"),
+        ('[{"sent": "x", "img_id": 1, "label": {"yes": null}}]', None, "answers with their worth"),
         ('{"questions": []}', '{"images": []}', "VQA v2's {'annotations'"),
     ],
 )
@@ -282,16 +291,41 @@ def test_regions_that_cannot_be_used(tmp_path, exported):
     np.savez(tmp_path / "bare.npz", boxes=np.zeros((1, 4)))
     held = dict(np.load(exported / "features.npz"))
     np.savez(tmp_path / "pixels.npz", **{**held, "boxes": held["boxes"] * 96})
+    two = np.array(["cat_1", "dog_1"])
+    np.savez(tmp_path / "merged.npz", image_id=two, boxes=np.zeros((2, 4)), features=np.zeros((2, 8)))
     for name, said in (
         ("x.tsv", "row of 2 columns"),
         ("twins.tsv", "which is picture 1 is open"),
         ("x.bin", "reads regions from"),
         ("bare.npz", "expected image_id, boxes and features"),
         ("pixels.npz", "boxes in pixels"),
+        ("merged.npz", "'cat_1' and 'dog_1', and which is picture 1 is open"),
         ("missing.npz", "no file of regions"),
     ):
         with pytest.raises(InputError, match=said):
             stores.store(tmp_path / name)
+
+
+def test_pictures_that_a_question_could_both_mean_are_refused(tmp_path):
+    for name in ("cat_1.png", "dog_1.png"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(InputError, match="'cat_1' and 'dog_1', and which is picture 1 is open"):
+        stores.folder(tmp_path)
+
+
+def test_a_share_of_the_picture_may_be_over_one_by_rounding(tmp_path):
+    boxes = np.array([[0, 0, 1 + 1e-6, 1], [0.25, 0, 0.5, 0.5]], np.float32)
+    np.savez(tmp_path / "x.npz", image_id=np.array([7, 7]), boxes=boxes, features=np.zeros((2, 8)))
+    (given,) = stores.store(tmp_path / "x.npz").read(["7"])
+    assert given.boxes.tolist() == [[0, 0, 1, 1], [0.25, 0, 0.5, 0.5]]
+
+
+def test_of_two_ways_to_write_an_answer_the_better_counts(tmp_path):
+    items = [{"sent": "x", "img_id": picture, "label": {"0": 0.9, "none": 0.3}} for picture in (1, 2)]
+    (tmp_path / "q.json").write_text(json.dumps(items))
+    found, _ = asked.read(tmp_path / "q.json")
+    assert found[0].worth == {"0": 0.9}
+    assert found[0].name != found[1].name  # each is told by itself where it cannot be asked
 
 
 def test_models_of_another_make_are_refused(folder):

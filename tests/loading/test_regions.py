@@ -129,6 +129,16 @@ def test_bad_files(model, tmp_path):
         model.explain(PICTURE, QUESTION, regions=tmp_path / "pickled.npz")
 
 
+def test_shares_that_are_over_one_by_rounding_are_no_pixels():
+    from PIL import Image
+
+    from heedmap.families import regions
+
+    boxes = np.array([[0.5, 0.25, 1 + 1e-6, 1.0]], np.float32)
+    (given,) = regions.read({"boxes": boxes, "features": FEATURES[:1]}, [Image.fromarray(PICTURE)], [None], "x")
+    assert given.boxes.tolist() == [[0.5, 0.25, 1.0, 1.0]]
+
+
 def test_the_zoo_s_lxmert_has_its_regions_found(folder, monkeypatch):
     from heedmap.families import regions
     from heedmap.zoo import describing

@@ -133,8 +133,14 @@ def _answers(path: Path) -> dict[Any, list[str]]:
     found = {}
     for item in held["annotations"]:
         _check(item, ("question_id", "answers"), path)
-        said = [each.get("answer") if isinstance(each, dict) else each for each in item["answers"]]
-        if len(said) <= ENOUGH or not all(isinstance(each, str) for each in said):
+        given = item["answers"] if isinstance(item["answers"], list) else [None]
+        said = [each.get("answer") if isinstance(each, dict) else each for each in given]
+        if not all(isinstance(each, str) for each in said):
+            raise InputError(
+                f"{path.name}: the answers to question {item['question_id']} are not words alone. heedmap expected "
+                "VQA v2's [{'answer': 'yes'}, ...]."
+            )
+        if len(said) <= ENOUGH:
             raise InputError(
                 f"{path.name}: question {item['question_id']} has {len(said)} answers. heedmap expected those of more "
                 f"than {ENOUGH} people, as VQA v2 has of ten: fewer can never be wholly right."
@@ -145,6 +151,7 @@ def _answers(path: Path) -> dict[Any, list[str]]:
 
 def _from_vqa(item: Any, answers: Mapping[Any, list[str]], path: Path) -> Asked | None:
     _check(item, ("question", "question_id", "image_id"), path)
+    _check_words(item["question"], path)
     said = answers.get(item["question_id"])
     if said is None:
         return None
@@ -156,10 +163,14 @@ def _from_lxmert(item: Any, path: Path) -> Asked | None:
     told = item.get("label")
     if not told:
         return None
-    if not isinstance(told, dict):
+    _check_words(item["sent"], path)
+    if not isinstance(told, dict) or not all(isinstance(n, int | float) for n in told.values()):
         raise InputError(f"{path.name} has the label {told!r}. heedmap expected answers with their worth: {{...}}.")
-    name = f"question {item.get('question_id', item['sent'])}"
-    return Asked(item["sent"], {plain(each): float(n) for each, n in told.items()}, called(item["img_id"]), name)
+    # Sorted: of two ways to write one answer the better counts.
+    best = {plain(each): float(n) for each, n in sorted(told.items(), key=lambda one: one[1])}
+    number = item.get("question_id")
+    name = f"question {number}" if number is not None else f"question {item['sent']!r} about {item['img_id']}"
+    return Asked(item["sent"], best, called(item["img_id"]), name)
 
 
 def _kept(found: Sequence[Asked | None], path: Path, where: str = "") -> tuple[list[Asked], int]:
@@ -178,6 +189,11 @@ def called(picture: Any) -> str:
 def _check(item: Any, needed: Sequence[str], path: Path) -> None:
     if not isinstance(item, dict) or any(name not in item for name in needed):
         raise InputError(f"{path.name} has an entry with {_met(item)}. heedmap expected {', '.join(needed)} in each.")
+
+
+def _check_words(question: Any, path: Path) -> None:
+    if not isinstance(question, str) or not question.strip():
+        raise InputError(f"{path.name} has the question {question!r}. heedmap expected words.")
 
 
 def _met(held: Any) -> str:

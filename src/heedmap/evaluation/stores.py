@@ -68,7 +68,13 @@ def folder(path: str | Path) -> dict[str, Path]:
     inside = sorted(each for each in Path(path).iterdir() if each.suffix.lower() in SUFFIXES)
     if not inside:
         raise InputError(f"The folder {str(path)!r} holds no picture ({', '.join(SUFFIXES)}). Name one that does.")
-    return {called(each.stem): each for each in inside}
+    return files(inside)
+
+
+def files(paths: Sequence[Path]) -> dict[str, Path]:
+    """Pictures by what questions call them."""
+    _check_one_each([path.stem for path in paths], "The pictures are called")
+    return {called(path.stem): path for path in paths}
 
 
 class Rows:
@@ -122,11 +128,12 @@ class Arrays:
                 f"{str(path)!r} has {len(ids)} ids, {len(boxes)} boxes and {len(features)} features. heedmap expected "
                 "one of each for every region."
             )
-        if boxes.size and boxes.max() > 1:
+        if boxes.size and boxes.max() > 1 + regions.SLACK:
             raise InputError(
                 f"{str(path)!r} has boxes in pixels, and does not say of how many. heedmap expected shares of the "
                 "picture, 0 to 1: divide by its width and height."
             )
+        _check_one_each(ids.tolist(), f"{str(path)!r} has regions of")
         self._path, self._boxes, self._features = path, boxes, features
         self._places: dict[str, list[int]] = {}
         for place, one in enumerate(ids.tolist()):
@@ -155,6 +162,15 @@ class Described:
     def read(self, wanted: Sequence[str]) -> list[Given]:
         images = [pictures.read(self._pictures[one]) for one in wanted]
         return list(regions.read(None, images, [None] * len(images), regions.ZOO))
+
+
+def _check_one_each(names: Sequence[Any], what: str) -> None:
+    """Refuse two names of which a question could mean either."""
+    met: dict[str, Any] = {}
+    for name in names:
+        other = met.setdefault(called(name), name)
+        if other != name:
+            raise InputError(f"{what} {other!r} and {name!r}, and which is picture {called(name)} is open. Rename one.")
 
 
 def _named(arrays: Mapping[str, np.ndarray], names: Sequence[str], path: Path) -> np.ndarray:

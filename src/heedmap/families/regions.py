@@ -22,6 +22,7 @@ BOXES = ("boxes", "bbox", "bboxes", "visual_pos", "normalized_boxes")
 FEATURES = ("features", "x", "feat", "visual_feats", "visual_embeds", "roi_features")
 NAMES = ("names", "labels", "objects")
 ZOO = "zoo:lxmert"
+SLACK = 1e-5  # by which a share of the picture may be over 1 by rounding
 # Columns of bottom-up-attention's files as first published, and as LXMERT's authors write them.
 TSV = {
     6: ("image_id", "image_w", "image_h", "num_boxes", "boxes", "features"),
@@ -214,7 +215,7 @@ def _shares(boxes: np.ndarray, held: Mapping[str, Any], image: Image) -> np.ndar
 
     if "image_w" in held and "image_h" in held:
         size = float(held["image_w"]), float(held["image_h"])
-    elif boxes.max() <= 1.0:
+    elif boxes.max() <= 1.0 + SLACK:
         size = 1.0, 1.0
     else:
         size = float(image.width), float(image.height)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heedmap.errors import InputError
-from heedmap.evaluation import asked, stores
+from heedmap.evaluation import stores
 from heedmap.evaluation.asked import Asked
 from heedmap.evaluation.localisation import share
 from heedmap.evaluation.statistics import difference, mean
@@ -95,8 +95,8 @@ def figure_5(setting: Setting) -> Finding:
         rows,
         note=(
             "Regions that decide are the animals that the question is about, matched by their boxes (intersection over "
-            f"union of {SAME:g}). For regions, questions count where some decide and some do not. ODAM says nothing of "
-            "words."
+            f"union of {SAME:g}). For regions, questions count where some decide and some do not; not where a missing "
+            "one of two decides. ODAM says nothing of words."
         ),
     )
 
@@ -108,7 +108,7 @@ def given(setting: Setting, model: Model) -> tuple[list[Asked], Store]:
     if setting.regions is not None:
         store: Store = stores.store(setting.regions)
     elif setting.images and model.source == ZOO:
-        store = stores.Described({asked.called(path.stem): path for path in setting.images})
+        store = stores.Described(stores.files(setting.images))
     else:
         raise InputError(
             f"{model.source!r} reads regions of pictures, not pixels. Name the file that has them (--regions); for "
@@ -120,7 +120,7 @@ def given(setting: Setting, model: Model) -> tuple[list[Asked], Store]:
 def _shown(setting: Setting, model: Model) -> dict[str, list[Explanation]]:
     """The first questions about the pictures that are named."""
     questions, store = given(setting, model)
-    files = {asked.called(path.stem): path for path in setting.images}
+    files = stores.files(setting.images)
     seen = [one for one in questions if one.picture in files][:SHOWN]
     if not seen:
         raise InputError(f"None of the {len(questions)} questions is about a picture that is named. Give --images.")
@@ -159,7 +159,7 @@ def _measured(
             spoken = [token for token in range(len(asks)) if token not in text.special]
             maps = {name: _tokens(each, "visual_feats", i, real) for name, each in found.items()}
             said = {name: _tokens(found[name], "input_ids", i, spoken) for name in words}
-            if decides.any() and not decides.all():
+            if decides.any() and not decides.all() and not _absent(question):
                 for name, values in maps.items():
                     regions[name].append(share(values, decides))
             for name, values in said.items():
@@ -168,6 +168,11 @@ def _measured(
             alike["words"].append(cosine(said[OURS], said[GAE]))
         setting.step((start + len(together)) / len(drawn))
     return regions, words, alike
+
+
+def _absent(question: Question) -> bool:
+    """Whether an animal decides that is not there: of the two that are asked about, the other speaks for yes."""
+    return question.type == "both" and question.answer == "no"
 
 
 def _tokens(explanation: Explanation, stream: str, example: int, tokens: Sequence[int]) -> np.ndarray:

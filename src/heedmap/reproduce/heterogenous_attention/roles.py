@@ -205,19 +205,22 @@ def batches(items: Sequence[Item]) -> Iterator[tuple[int, Sequence[Item]]]:
 
 def on_pictures(setting: Setting) -> dict[str, dict[str, Any]]:
     """The first question about each picture, as a model takes it, by what it is called."""
-    from heedmap.evaluation.asked import called
     from heedmap.evaluation.asked import read as asked
-    from heedmap.evaluation.stores import store
+    from heedmap.evaluation.stores import files, store
 
     if setting.questions is None:
         raise InputError("Pictures alone ask nothing. Give questions= about them, as VQA v2 has them.")
     first: dict[str, str] = {}
     for one in asked(setting.questions, setting.annotations)[0]:
         first.setdefault(one.picture, one.text)
-    seen = {called(path.stem): path for path in setting.images if called(path.stem) in first}
-    if not seen:
+    held = store(setting.regions) if setting.regions else None
+    named = {name: path for name, path in files(setting.images).items() if name in first}
+    if not named:
         raise InputError(f"{setting.questions.name} asks about none of the pictures. Name those that it asks about.")
-    found = store(setting.regions).read(list(seen)) if setting.regions else [None] * len(seen)
+    seen = {name: path for name, path in named.items() if held is None or name in held}
+    if not seen:
+        raise InputError(f"{setting.regions} has the regions of none of the pictures that are asked about.")
+    found = held.read(list(seen)) if held else [None] * len(seen)
     return {
         f"{path.name}: {first[name]}": {"image": path, "text": first[name], "regions": each}
         for (name, path), each in zip(seen.items(), found, strict=True)
