@@ -30,8 +30,8 @@ from heedmap.reproduce.heterogenous_attention.seen import (
 FIGURES = {"figure-2": detections.figure_2, "figure-3": masks.figure_3, "figure-4": masks.figure_4}
 FILES = {
     "figure-2": ["figure-2.png", "figure-2.html"],
-    "figure-3": ["figure-3-masks.png"],
-    "figure-4": ["figure-4-masks.png"],
+    "figure-3": ["figure-3-masks.png", "figure-3.html"],
+    "figure-4": ["figure-4-masks.png", "figure-4.html"],
 }
 
 

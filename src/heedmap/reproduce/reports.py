@@ -76,7 +76,8 @@ def _contents(records: Iterable[Mapping[str, Any]]) -> str:
 
 def _figure(record: Mapping[str, Any], folder: Path) -> str:
     pictures = [name for name in record["files"] if name.endswith((".png", ".gif"))]
-    page = next((name for name in record["files"] if name.endswith(".html")), None)
+    mapped = f"{_anchor(record)}.png" in record["files"]  # else its page has no more than stands here
+    page = next((name for name in record["files"] if name.endswith(".html")), None) if mapped else None
     link = f' · <a href="{escape(page)}">values under the pointer</a>' if page else ""
     images = "".join(_image(folder / name, record["claim"]) for name in pictures)
     note = f"<p class=faint>{escape(record['note'])}</p>" if record["note"] else ""

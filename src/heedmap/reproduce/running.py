@@ -43,6 +43,8 @@ def make(name: str, figure: Callable[[Setting], Finding], out: Path, setting: Se
         "setting": setting.record(),
         "seconds": round(time.perf_counter() - began, 1),
     }
+    if not finding.rows:
+        record["files"].append(_paged(record, out, stem))
     _write(file, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False))
     return record
 
@@ -77,6 +79,14 @@ def _drawn(finding: Finding, out: Path, stem: str, name: str) -> list[str]:
         image.save(out / file)
         written.append(file)
     return written
+
+
+def _paged(record: dict[str, Any], out: Path, stem: str) -> str:
+    """A page of its own for what has no map to point at: claim, numbers and drawings; its name."""
+    from heedmap.reproduce.reports import report
+
+    _write(out / f"{stem}.html", report([record], out, titled(record["figure"])))
+    return f"{stem}.html"
 
 
 def _write(file: Path, text: str) -> None:
