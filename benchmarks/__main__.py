@@ -52,7 +52,7 @@ def measure(case: Case, dtype_name: str, options: argparse.Namespace) -> list[re
     dtype = getattr(torch, dtype_name)
     contestants = entering(case, options.contestants)
     peaks = {}
-    for contestant in contestants if options.memory_repeats else ():
+    for contestant in contestants if options.memory_repeats and case.kind != "command" else ():
         if not contestant.control:
             say(f"{case.name} {dtype_name}: memory of {contestant.name}")
             peaks[contestant.name] = repeat_memory(case, contestant, dtype, options)

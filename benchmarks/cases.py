@@ -19,7 +19,7 @@ class Case:
     """One model and the shape of its input. `spread` is the standard deviation of the random weights."""
 
     name: str
-    kind: str  # "vit", "lm" or "detr"
+    kind: str  # "vit", "lm", "detr", or "command": a process from its start to its end
     tokens: int
     batch: int = 1
     width: int = 384
@@ -49,6 +49,7 @@ CASES = {
         Case("lm-8192", "lm", 8192),
         Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
         Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
+        Case("command", "command", 145, small=True),
     )
 }
 
@@ -74,6 +75,8 @@ def build_model(case: Case, device: str, dtype: torch.dtype, attention: str | No
 def build_inputs(case: Case, device: str, dtype: torch.dtype) -> dict[str, Tensor]:
     """The case's input, as keywords of the model's forward."""
     generator = torch.Generator().manual_seed(1)
+    if case.kind == "command":
+        return {}
     if case.kind == "lm":
         ids = torch.randint(0, LABELS, (case.batch, case.tokens), generator=generator)
         return {"input_ids": ids.to(device)}
@@ -132,7 +135,12 @@ def _detector(case: Case, extra: Mapping[str, str]) -> nn.Module:
     return DetrForObjectDetection(DetrConfig(**named, backbone_config=backbone, num_labels=91, **extra))
 
 
-MAKES = {"vit": _vision_model, "lm": _language_model, "detr": _detector}
+def _none(case: Case, extra: Mapping[str, str]) -> nn.Module:
+    """A command loads its own."""
+    return nn.Identity()
+
+
+MAKES = {"vit": _vision_model, "lm": _language_model, "detr": _detector, "command": _none}
 
 
 def _image_side(case: Case) -> int:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from .cases import CHOSEN, Case, build_inputs, build_model
 
 LIMIT, ONE, DETECTIONS = "limit", "heedmap complete", "heedmap ten detections"
 TEN = 10
+MODELS = ("vit", "lm", "detr")
 Run = Callable[[], Tensor]
 
 
@@ -27,11 +33,13 @@ class Contestant:
     dense: bool = False  # keeps every weight and every gradient: may not fit
     control: bool = False  # the limit once more, to show the noise; its memory is not measured again
     batches_only: bool = False  # nothing new at batch 1
-    kinds: tuple[str, ...] = ("vit", "lm", "detr")  # of the cases that it enters
+    kinds: tuple[str, ...] = MODELS  # of the cases that it enters
 
 
 def limit(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """One forward, and one gradient of the target to the float pixels or the embeddings of the words."""
+    if case.kind == "command":
+        return command(case, model, inputs, words=("-c", BY_HAND))
     if case.kind == "lm":
         name, tensor = "inputs_embeds", model.get_input_embeddings()(inputs["input_ids"])
     else:
@@ -59,6 +67,27 @@ def several(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tenso
     return torch.stack([explanation[explanation.streams[0]] for explanation in found])
 
 
+# What a person types who has transformers alone: load the zoo's classifier, one forward, one gradient to the pixels.
+BY_HAND = """
+import sys, torch, transformers
+model = transformers.ViTForImageClassification.from_pretrained(sys.argv[1]).eval()
+pixels = torch.zeros(1, 3, 96, 96, requires_grad=True)
+torch.autograd.grad(model(pixels).logits[0, 0], pixels)
+"""
+
+
+def command(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, words: Sequence[str]) -> Tensor:
+    """A process from start to end: python with these words, and the zoo's classifier for it to load."""
+    from heedmap.zoo import path
+
+    with TemporaryDirectory() as folder:
+        Image.new("RGB", (96, 96)).save(Path(folder, "grey.png"))
+        subprocess.run(
+            [sys.executable, *words, str(path("vit"))], cwd=folder, check=True, capture_output=True, text=True
+        )
+    return torch.zeros(1)
+
+
 def dense(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """The usual way: eager weights, their retained gradients, the N x N rollout, then one row of it."""
     model.zero_grad(set_to_none=True)
@@ -84,12 +113,18 @@ def dense_per_image(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) 
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant(LIMIT, limit, frozen=True),
+        Contestant(LIMIT, limit, frozen=True, kinds=(*MODELS, "command")),
         Contestant(ONE, partial(ours, correction="complete")),
         Contestant("heedmap positive", partial(ours, correction="positive")),
         Contestant("heedmap absolute", partial(ours, correction="absolute")),
         Contestant(DETECTIONS, several, kinds=("detr",)),
-        Contestant("limit again", limit, frozen=True, control=True),
+        Contestant(
+            "heedmap explain PICTURE",
+            partial(command, words=("-m", "heedmap", "explain", "grey.png", "--quiet", "--model")),
+            kinds=("command",),
+        ),
+        Contestant("heedmap --help", partial(command, words=("-m", "heedmap", "--help")), kinds=("command",)),
+        Contestant("limit again", limit, frozen=True, control=True, kinds=(*MODELS, "command")),
         Contestant(
             "dense per image",
             dense_per_image,

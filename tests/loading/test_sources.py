@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -21,11 +20,9 @@ PICTURE = torch.zeros(8, 8, 3, dtype=torch.uint8)
 
 
 def refused(source, match, error=ModelError, **options):
-    started = time.perf_counter()
     with pytest.raises(error, match=match) as caught:
         heedmap.load(source, **options)
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - started < 10
     return caught.value
 
 

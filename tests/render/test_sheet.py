@@ -3,7 +3,6 @@
 import base64
 import io
 import re
-import time
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
@@ -210,14 +209,6 @@ def test_a_size_that_cannot_be_drawn_is_refused(option):
     for draw in (render.picture, render.svg):
         with pytest.raises(errors.InputError, match="cannot be drawn"):
             draw(patches(), **option)
-
-
-def test_painting_is_quick():
-    many = [patches(target=f"logit('{i}')") for i in range(4)]
-    render.picture(many)
-    start = time.perf_counter()
-    render.picture(many)
-    assert time.perf_counter() - start < 3
 
 
 # ---- type
