@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from heedmap.api import explain, explain_each, open, weights, wiring
     from heedmap.families import load
     from heedmap.methods import METHODS
+    from heedmap.quantus import quantus_explain
     from heedmap.targets import logit
 
 __version__ = "0.1.0"
@@ -27,6 +28,7 @@ __all__ = [
     "load",
     "logit",
     "open",
+    "quantus_explain",
     "weights",
     "wiring",
 ]
@@ -40,6 +42,7 @@ _HOMES = {
     "load": "heedmap.families",
     "logit": "heedmap.targets",
     "open": "heedmap.api",
+    "quantus_explain": "heedmap.quantus",
     "weights": "heedmap.api",
     "wiring": "heedmap.api",
 }

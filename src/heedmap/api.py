@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from heedmap.records import Explanation, Readout, Wiring
 from heedmap.storage import load
 from heedmap.streams import Declaration, infer
 
+GIVEN = ("model", "inputs", "targets", "verify")  # to every method
+
 
 def explain(
     model: nn.Module,
@@ -30,12 +33,14 @@ def explain(
     noise: str | bool | None = None,
     verify: str | bool = "once",
     edits: Mapping[int, Tensor] | None = None,
+    **options: Any,
 ) -> Explanation:
     """What speaks for a target and against it, token by token, in the model as it stands.
 
     `target=None` explains the prediction. `wiring` and `readout` declare what inference otherwise finds; `verify` is
     "once" per signature of shapes, "always" or False. `edits` puts weights (batch, head, query, key) in place of a
-    call's own, by the number of the call, and explains the model so edited; `weights` gives its own.
+    call's own, by the number of the call, and explains the model so edited; `weights` gives its own. `options` are the
+    method's, such as `batch_size` of one that runs the model many times.
     """
     return explain_each(
         model,
@@ -48,6 +53,7 @@ def explain(
         noise=noise,
         verify=verify,
         edits=edits,
+        **options,
     )[0]
 
 
@@ -63,23 +69,35 @@ def explain_each(
     noise: str | bool | None = None,
     verify: str | bool = "once",
     edits: Mapping[int, Tensor] | None = None,
+    **options: Any,
 ) -> list[Explanation]:
     """Many targets of one input, with one forward pass for all."""
     _check_module(model)
     if isinstance(targets, str) or not isinstance(targets, Sequence):
         raise InputError(f"targets is {targets!r}. heedmap expected a list; for one target call explain.")
-    _, chosen, options = method_named(method)
+    _, chosen, named = method_named(method)
     if not targets:
         return []
-    told = options.get("correction")
+    told = named.get("correction")
     if correction is not None and told not in (None, correction):
         raise InputError(f"method={method!r} says {told}, correction={correction!r} says another: give one of them.")
-    given = {"correction": correction, "readout": readout, "noise": noise, "edits": edits or None}
+    given = {"correction": correction, "readout": readout, "noise": noise, "edits": edits or None, "wiring": wiring}
     options |= {name: value for name, value in given.items() if value is not None}
-    foreign = [name for name in options if name not in signature(chosen.run).parameters]
+    taken = signature(chosen.run).parameters
+    foreign = [name for name in options if name not in taken]
     if foreign:
-        raise InputError(f"Method {method!r} takes no {foreign[0]}. Leave it out, or ask another method.")
-    return chosen.run(model, inputs, targets, wiring=wiring, verify=verify, **options)
+        raise InputError(_foreign(method, foreign[0], [name for name in taken if name not in GIVEN]))
+    if twice := [name for name in options if name in named and options[name] != named[name]]:
+        raise InputError(f"method={method!r} says {twice[0]}={named[twice[0]]!r}. Leave {twice[0]} out.")
+    if "verify" in taken:
+        options["verify"] = verify
+    return chosen.run(model, inputs, targets, **{**named, **options})
+
+
+def _foreign(method: str, name: str, taken: list[str]) -> str:
+    near = get_close_matches(name, taken, n=1)
+    hint = f" Did you mean {near[0]}?" if near else f" It takes {', '.join(taken)}." if taken else ""
+    return f"Method {method!r} takes no {name}. Leave it out, or ask another method.{hint}"
 
 
 def weights(model: nn.Module, inputs: Any) -> tuple[Tensor, ...]:

@@ -5,7 +5,7 @@
     │   ├── NoAttentionError      no attention call was met
     │   ├── NotEvalError          dropout is active: call model.eval()
     │   ├── UnsupportedError      a form heedmap does not follow (scripted, checkpointed, cached ...)
-    │   └── BrokenInstallError    a package beside torch is installed but broken
+    │   └── BrokenInstallError    a package beside torch is missing or broken
     ├── InputError            inputs, batch or token counts that disagree
     ├── WiringError           which tokens a call reads is not certain: declare `wiring=`
     │   └── MixedTokensError      tokens are moved or mixed between calls
@@ -42,7 +42,7 @@ class UnsupportedError(ModelError):
 
 
 class BrokenInstallError(ModelError):
-    """A package beside torch is installed but broken."""
+    """A package beside torch is missing or broken."""
 
 
 class InputError(HeedmapError, ValueError):

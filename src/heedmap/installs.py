@@ -11,6 +11,8 @@ from typing import Any
 
 from heedmap.errors import BrokenInstallError
 
+PACKAGES = {"skimage": "scikit-image"}  # where a package has another name than its module
+
 
 def transformers() -> ModuleType:
     """The transformers package; refused where a broken torchvision beside it would fail every image model.
@@ -27,6 +29,18 @@ def transformers() -> ModuleType:
                 "processors work without it), or `pip install` the build that belongs to your torch."
             ) from error
     return importlib.import_module("transformers")
+
+
+def extra(name: str, instead: str = "") -> Any:
+    """A module of the packages that not everyone needs; `instead` is what else may be done where it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        module = name.partition(".")[0]
+        raise BrokenInstallError(
+            f"{PACKAGES.get(module, module)} is needed here and cannot be imported ({error}). Run `pip install "
+            f"'heedmap[eval]'`{', or ' * bool(instead)}{instead}."
+        ) from error
 
 
 @contextlib.contextmanager

@@ -195,7 +195,7 @@ class Readout:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What spoke for a target (+) and against it (-), for every token of every stream."""
+    """What spoke for a target (+) and against it (-), for every token of every stream; NaN where a method is silent."""
 
     method: str
     correction: str
@@ -208,6 +208,7 @@ class Explanation:
     predicted: tuple[str | int, ...] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     shown: tuple[Shown, ...] = ()  # one per example, where it is known what the tokens are
+    pixels: Tensor | None = None  # (batch, height, width) of the model's input, by a method that scores pixels
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -252,7 +253,7 @@ class Explanation:
 
 
 def _over_peak(flowed: Tensor) -> Tensor:
-    peak = flowed.abs().amax(dim=-1, keepdim=True)
+    peak = flowed.abs().nan_to_num(0.0).amax(dim=-1, keepdim=True)
     return flowed / peak.where(peak > 0, peak.new_ones(()))
 
 

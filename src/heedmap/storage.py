@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "heedmap explanation"
-VERSION = 2  # 1 did not know what the tokens are
+VERSION = 3  # 1 did not know what the tokens are, 2 had no pixels
 PARTS = (Grid, Words, Regions, Frames, Plain)
 BESIDE = ".heedmap-"  # how a file is called while it is written
 
@@ -65,6 +65,8 @@ def packed(explanation: Explanation) -> bytes:
     tensors = {"value": explanation.value}
     tensors |= {f"relevance.{i}": explanation.relevance[name] for i, name in enumerate(streams)}
     tensors |= {f"start.{i}": explanation.starts[name] for i, name in enumerate(streams)}
+    if explanation.pixels is not None:
+        tensors["pixels"] = explanation.pixels
     header = {
         "method": explanation.method,
         "correction": explanation.correction,
@@ -126,6 +128,7 @@ def _explanation(header: dict[str, Any], tensors: dict[str, Any]) -> Explanation
         predicted=None if predicted is None else tuple(predicted),
         metadata=header["metadata"],
         shown=tuple(_to_shown(fields, tensors) for fields in header.get("shown", ())),
+        pixels=tensors.get("pixels"),
     )
 
 

@@ -224,11 +224,14 @@ def test_compare_has_a_row_for_each_method_and_a_column_for_each_answer(run, sav
     assert all(-1 <= cosine < 1 for cosine in record["agreement"]["heed:positive"])
 
 
-def test_compare_all_takes_every_variant_that_the_model_admits(run, savanna):
+def test_compare_all_takes_every_method_and_every_form_of_ours(run, savanna, monkeypatch):
+    """Of what is slow only GAE and ODAM are left here; each method's own tests have the rest."""
+    for name in set(heedmap.METHODS) - {"heed", "gae", "odam"}:
+        monkeypatch.delitem(heedmap.METHODS, name)
     found = run("compare", savanna, *VIT, "-T", "zebra", "--json")
     assert found.code == 0
-    every = {f"{name}:{variant}" for name, each in heedmap.METHODS.items() for variant in each.variants}
-    assert {*found.json["results"], *found.json["failed"]} == every
+    ours = {f"heed:{variant}" for variant in heedmap.METHODS["heed"].variants}
+    assert {*found.json["results"], *found.json["failed"]} == ours | {"gae:clean", "odam:memory"}
     assert {name.partition(":")[0] for name in found.json["failed"]} == {"heed", "odam"}  # the noise link, and ODAM
 
 
@@ -243,13 +246,15 @@ def test_compare_says_how_alike_of_what_both_speak_of(run, savanna):
     assert record["agreement"]["odam"] == pytest.approx([a @ b / np.linalg.norm(a) / np.linalg.norm(b)])
 
 
-def test_compare_says_what_it_left_out_after_the_table_and_in_its_own_words(run, savanna):
+def test_compare_says_what_it_left_out_after_the_table_and_in_its_own_words(run, savanna, monkeypatch):
+    for name in set(heedmap.METHODS) - {"heed", "odam"}:
+        monkeypatch.delitem(heedmap.METHODS, name)
     found = run("compare", savanna, *VIT, "-T", "zebra")
     assert found.code == 0
     noise, odam = found.err.splitlines()
     assert noise.startswith("Left out: heed:positive+noise. ")
     assert "noise=" not in noise
-    assert odam.startswith("Left out: odam:memory, odam:projection, odam:backbone. ")
+    assert odam.startswith("Left out: odam:memory. ")
     assert "DETR, LXMERT" in odam
     assert run("compare", savanna, *VIT, "-T", "zebra", "--json").err == ""
     asked = run("compare", savanna, *VIT, "-T", "zebra", "--methods", "heed,heed:positive+noise")

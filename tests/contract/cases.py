@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from builders import BY_NAME, Family
 from runs import lifted, model_of
@@ -12,23 +16,93 @@ from torch import Tensor, nn
 
 import heedmap
 from heedmap import Explanation, logit
+from heedmap.methods import OURS
 
 VARIANTS = [f"{name}:{variant}" for name, method in heedmap.METHODS.items() for variant in method.variants]
 MODELS = ["vit", "bert", "t5", "lxmert", "detr", "nn-encoder", "hand-one-head", "hand-many-heads"]
 ONE_CROSS_READ_STATE = {"t5", "detr"}  # where the noise link stands without being told
-PICTURES_READ = {"odam:memory": {"lxmert", "detr"}, "odam:projection": {"lxmert", "detr"}, "odam:backbone": {"detr"}}
-EVERYWHERE = [variant for variant in VARIANTS if variant not in PICTURES_READ and "noise" not in variant]
+SELF_READING = set(MODELS) - {"t5", "lxmert", "detr"}  # every stream reads itself alone
+TAKES = {  # by method, or by variant: those that are not here take every model
+    "odam": {"lxmert", "detr"},
+    "odam:backbone": {"detr"},
+    "flow": SELF_READING,
+    "tam": SELF_READING,
+    "dix": SELF_READING,
+    "bi": SELF_READING,
+    "bi:token-wise": SELF_READING - {"hand-one-head"},  # it adds nothing to what its values come from
+    "vit-cx": {"vit"},
+    "tis": {"vit"},
+    "grad-eclip": {"vit", "bert", "nn-encoder"},  # torch's fused call
+}
 
 
+def method_of(variant: str) -> str:
+    return variant.partition(":")[0]
+
+
+def joined(variant: str) -> bool:
+    """Whether a method is not heedmap's own: which models it takes is tried, not written down."""
+    return method_of(variant) not in OURS
+
+
+@cache
 def admits(variant: str, name: str) -> bool:
     """Whether a variant takes a model. What it does not take it refuses, which is tested."""
-    return name in (ONE_CROSS_READ_STATE if "noise" in variant else PICTURES_READ.get(variant, MODELS))
+    if joined(variant):
+        try:
+            return bool(explain(shared(name), name, method=variant))
+        except heedmap.errors.HeedmapError:
+            return False
+    if "noise" in variant and method_of(variant) == "heed":
+        return name in ONE_CROSS_READ_STATE
+    return name in TAKES.get(variant, TAKES.get(method_of(variant), set(MODELS)))
 
 
-PAIRS = [(variant, name) for variant in VARIANTS for name in MODELS if admits(variant, name)]
-REFUSED = [(variant, name) for variant in VARIANTS for name in MODELS if not admits(variant, name)]
-HOMES = {variant: "t5" if admits(variant, "t5") else "detr" for variant in VARIANTS}  # a model that each takes
+IN_FULL = {"heed", "gae", "odam"}  # all variants on all models, whenever tests run
+BY_RELEVANCE = {"lrp", "partial-lrp", "t-attr"}  # a pass of relevance takes ten times as long as heed
+FEW = {  # options with which methods that run the model many times do so a few times
+    "tam": {"steps": 3},
+    "dix": {"steps": 2},
+    "bi": {"steps": 3},
+    "vit-cx": {"threshold": 0.5},
+    "tis": {"masks": 32},
+    "ig": {"steps": 3},
+}
 AS_ONE = {"vit": "pixel_values", "hand-one-head": "x"}  # models with one input: how it is called
+
+
+def few(variant: str) -> dict[str, Any]:
+    """How a variant is named to `explain`, so that it does not run longer than need be."""
+    return {"method": variant, **FEW.get(method_of(variant), {})}
+
+
+def usual(variant: str, name: str) -> bool:
+    """Whether a pair is tried whenever tests run; the others are slow: `pytest -m slow tests/contract`."""
+    method = method_of(variant)
+    if method in IN_FULL or joined(variant):
+        return True
+    if not first(variant):
+        return name == "vit"
+    return name in ("vit", "hand-many-heads") or (name == "lxmert" and method not in BY_RELEVANCE)
+
+
+def first(variant: str) -> bool:
+    """Whether it is its method's first variant."""
+    method = method_of(variant)
+    return variant == f"{method}:{next(iter(heedmap.METHODS[method].variants))}"
+
+
+def once_each(variants: Mapping[str, str]) -> list[Any]:
+    """Every method on one model; of most only the first variant whenever tests run."""
+    kept = [first(variant) or method_of(variant) in IN_FULL or joined(variant) for variant in variants]
+    return [
+        pytest.param(*pair, marks=() if keep else pytest.mark.slow)
+        for pair, keep in zip(variants.items(), kept, strict=True)
+    ]
+
+
+def marked(pairs: Iterable[tuple[str, str]]) -> list[Any]:
+    return [pytest.param(*pair, marks=() if usual(*pair) else pytest.mark.slow) for pair in pairs]
 
 
 def family(name: str) -> Family:
@@ -65,28 +139,67 @@ def explain(model: nn.Module, name: str, batch: int = 2, **options: Any) -> Expl
     return heedmap.explain(model, inputs, target_of(name, batch) if target is None else target, **options)
 
 
+@cache
+def expected(variant: str, name: str) -> Explanation:
+    """Of two examples by the model that all tests share."""
+    return explain(shared(name), name, **few(variant))
+
+
 def tensors(e: Explanation) -> dict[str, Tensor]:
     """All the numbers of an explanation."""
+    return scores(e) | {f"start of {stream}": e.starts[stream] for stream in e.streams} | {"value": e.value}
+
+
+def scores(e: Explanation) -> dict[str, Tensor]:
+    """What it says of tokens and of pixels; NaN where its method is silent."""
     found = {f"flow of {stream}": e[stream] for stream in e.streams}
-    found |= {f"start of {stream}": e.starts[stream] for stream in e.streams}
-    return found | {"value": e.value}
+    return found if e.pixels is None else found | {"pixels": e.pixels}
+
+
+def said(tensor: Tensor) -> Tensor:
+    """The numbers of a map, with 0 where there is none."""
+    assert not tensor.isinf().any()
+    return tensor.nan_to_num()
 
 
 def identical(a: Explanation, b: Explanation) -> bool:
-    """Bit for bit."""
+    """Bit for bit; NaN is NaN."""
     mine, other = tensors(a), tensors(b)
-    return mine.keys() == other.keys() and all(torch.equal(mine[key], other[key]) for key in mine)
+    return mine.keys() == other.keys() and all(same(mine[key], other[key]) for key in mine)
+
+
+def same(a: Tensor, b: Tensor) -> bool:
+    return silent_alike(a, b) and torch.equal(said(a), said(b))
+
+
+def silent_alike(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.isnan(), b.isnan())
 
 
 def off(found: Tensor, true: Tensor) -> float:
-    """The largest difference relative to the largest true number."""
+    """The largest difference relative to the largest true number; an all-zero map is like another one only."""
     assert found.shape == true.shape, f"{tuple(found.shape)} is not {tuple(true.shape)}"
-    assert found.isfinite().all()
-    scale = true.abs().max()
-    assert scale > 0, "nothing flowed: the comparison would say nothing"
-    return ((found.double() - true.double()).abs().max() / scale.double()).item()
+    assert silent_alike(found, true), "one is silent where the other is not"
+    found, true = said(found).double(), said(true).double()
+    scale, difference = true.abs().max().item(), (found - true).abs().max().item()
+    return difference / scale if scale else math.inf if difference else 0.0
 
 
 def most_off(a: Explanation, b: Explanation) -> float:
-    assert a.streams == b.streams
-    return max(off(a[stream], b[stream]) for stream in b.streams)
+    mine, other = scores(a), scores(b)
+    assert mine.keys() == other.keys()
+    return max(off(mine[key], other[key]) for key in other)
+
+
+HOMES = {  # a model that each takes
+    variant: next(name for name in ("t5", "detr", "bert", *MODELS) if admits(variant, name)) for variant in VARIANTS
+}
+TAKEN = [(variant, name) for variant in VARIANTS for name in MODELS if admits(variant, name)]
+PAIRS = marked(TAKEN)
+REFUSED = [(variant, name) for variant in VARIANTS for name in MODELS if not admits(variant, name)]
+REFUSED_ONCE = [
+    (variant, name)
+    for variant, name in REFUSED
+    if first(variant) or method_of(variant) in IN_FULL or variant in TAKES  # variants are refused alike
+]
+AT_RANDOM = [variant for variant in VARIANTS if method_of(variant) == "random"]  # nobody asks of it what it says

@@ -16,7 +16,8 @@ FINE = 12  # points a pixel and a patch are cut into, each way
 class Explained:
     """As much of an explanation as is measured."""
 
-    def __init__(self, flowed, layout, picture=None):
+    def __init__(self, flowed, layout, picture=None, pixels=None):
+        self.pixels = None if pixels is None else torch.from_numpy(np.asarray([pixels], float))
         self.shown = (Shown({"pixel_values": layout}, picture),)
         self._flowed = torch.from_numpy(np.asarray([flowed], float))
 
@@ -60,13 +61,22 @@ def test_the_kept_picture_gives_the_shape_and_special_patches_carry_nothing():
     assert spread(Explained([1.0, 5.0], grid, picture)).tolist() == [[0.25, 0.25], [0.25, 0.25], [0, 0], [0, 0]]
 
 
+def test_pixels_lie_where_the_grid_does_and_silence_carries_nothing():
+    pixels = [[1.0, 2.0], [3.0, 4.0]]
+    grid = Grid(1, 1, 0, window=(0.0, 0.0, 0.5, 1.0))
+    got = spread(Explained([9.0], grid, pixels=pixels), shape=(2, 4))
+    assert got.tolist() == [[1, 2, 0, 0], [3, 4, 0, 0]]
+    silent = [float("nan"), 5.0]
+    assert spread(Explained(silent, Grid(1, 2)), shape=(1, 2)).tolist() == [[0, 5]]
+
+
 def test_what_cannot_be_located_is_refused():
     with pytest.raises(InputError, match="no stream that it is a grid"):
         spread(Explained([1.0], Plain()))
     with pytest.raises(InputError, match=r"keeps no picture. Give shape="):
         spread(Explained([1.0], Grid(1, 1)))
     with pytest.raises(InputError, match="nothing can be located"):
-        spread(SimpleNamespace(shown=()))
+        spread(SimpleNamespace(shown=(), pixels=None))
 
 
 def test_shares_points_covers_and_balance_against_sums_written_out():

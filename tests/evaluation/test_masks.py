@@ -6,7 +6,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from heedmap.errors import InputError
-from heedmap.evaluation.masks import eight_bits, extra, mask, nearest, otsu, threshold
+from heedmap.evaluation.masks import eight_bits, mask, nearest, otsu, threshold
+from heedmap.installs import extra
 
 
 def best_parting(shades):

@@ -14,9 +14,10 @@ import heedmap
 from heedmap import menagerie
 from heedmap.cli import main, talk
 from heedmap.cli.evaluate import perturbation as cli_perturbation
+from heedmap.dropping import kept
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Labelled, scenes
-from heedmap.evaluation.masking import check_drop, counts, fill, hidden, kept, left, places, upsampled
+from heedmap.evaluation.masking import check_drop, counts, fill, hidden, left, places, upsampled
 from heedmap.evaluation.perturbation import RULE, STEPS, Curve, area, perturbation
 from heedmap.layouts import Grid, Shown
 

@@ -11,6 +11,7 @@ from PIL import Image
 import heedmap
 from heedmap import menagerie
 from heedmap.errors import InputError
+from heedmap.evaluation.localisation import spread
 from heedmap.guidance import SIDES, GuideWarning, guide, guides, pair, stitch
 from heedmap.layouts import Grid
 
@@ -239,3 +240,12 @@ def test_the_command_guides_warns_and_refuses(tmp_path, monkeypatch, capsys, sna
     ):
         assert main([*command, *wrong]) == 2
         assert capsys.readouterr().err.strip() == line
+
+
+@pytest.mark.parametrize(("side", "there"), [("right", np.s_[:, :, :48]), ("above", np.s_[:, 48:])])
+def test_pixels_are_cut_with_the_patches(vit, snail, side, there):
+    alone = vit.explain(snail, target="snail", guide="menagerie:zebra", side=side, method="inputxgradient")
+    (both,) = pair(vit, [snail], guide("menagerie:zebra"), side)
+    whole = vit.explain(both.image, target="snail", method="inputxgradient")
+    assert torch.equal(alone.pixels, whole.pixels[there])
+    assert spread(alone).sum() == pytest.approx(float(alone.pixels.sum()), rel=1e-4)

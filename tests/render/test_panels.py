@@ -1,6 +1,7 @@
 """What there is to see: names, strengths, titles, and what is left out."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from samples import BOTH, PICTURE, STREAM, bare, detection, explanation, joined,
 from heedmap import errors, render
 from heedmap.layouts import Frames, Grid, Joined, Plain, Regions, Shown, Words
 from heedmap.render.arranging import rows_of
+from heedmap.render.colours import UNSEEN
 from heedmap.render.sheets import note
 
 
@@ -230,7 +232,45 @@ def test_what_does_not_fit_is_refused(shown, message):
 
 def test_relevance_without_a_colour_is_refused():
     with pytest.raises(errors.InputError, match="not finite"):
-        render.panels(explanation({"x": torch.tensor([[1.0, float("nan")]])}))
+        render.panels(explanation({"x": torch.tensor([[1.0, float("inf")]])}))
+
+
+SILENT = float("nan")
+
+
+def test_what_a_method_is_silent_of_is_neither_counted_nor_listed():
+    words = sentence()
+    flowed = words["input_ids"].clone()
+    flowed[0, [0, 5]] = SILENT  # [CLS], and the loudest word
+    seen = view(dataclasses.replace(words, relevance={"input_ids": flowed}))
+    assert [(unit.name, unit.strength) for unit in seen.units[:2]] == [("the", pytest.approx(0.2)), ("acting", 1.0)]
+    assert "dreadful" not in [unit.name for unit in seen.units]
+    assert [unit.name for unit in seen.left_out] == ["[SEP]"]
+    assert not render.panels(explanation({"x": torch.full((1, 3), SILENT)}))[0].views
+
+
+def test_a_silent_patch_keeps_its_place_and_is_drawn_as_unseen():
+    e = patches([[1.0, SILENT], [0.0, -0.5]])
+    seen = view(e)
+    assert [unit.silent for unit in seen.patches] == [False, True, False, False]
+    painted = np.asarray(render.picture(e, given=False, smooth=False, opacity=0.0)).astype(int)
+    assert tuple(painted[44 + 80, 20 + 240]) == UNSEEN
+    assert [unit.name for unit in render.strongest(e)] == ["row 1, column 1", "row 2, column 2"]
+    told = json.loads(re.search(r'id="?numbers"?[^>]*>(.*?)</script>', render.page(e), re.S)[1])
+    assert told["panels"][0]["views"][0]["units"][1] == {
+        "name": "row 1, column 2", "value": None, "strength": None, "window": [0.5, 0.0, 1.0, 0.5],
+    }  # fmt: skip
+
+
+def test_pixels_are_gathered_into_squares_and_lie_where_the_grid_does():
+    pixels = torch.zeros(1, 96, 192)
+    pixels[0, :4, 4:8] = 1.0  # one square of 4 x 4
+    e = patches([[SILENT] * 2], window=(0.0, 0.0, 0.5, 1.0), pixels=pixels)
+    (seen,) = render.panels(e)[0].views
+    assert (seen.stream, seen.rows, seen.columns) == ("pixels", 24, 48)
+    loud = [unit for unit in seen.patches if unit.value]
+    assert [(unit.name, unit.value) for unit in loud] == [("row 1, column 2", 16.0)]
+    assert loud[0].window == pytest.approx((1 / 96, 0.0, 2 / 96, 1 / 24))
 
 
 def test_streams_of_another_batch_are_refused():

@@ -153,10 +153,23 @@ def test_the_file_is_tensors_and_json(tmp_path):
     explain(shared("vit"), "vit").save(path)
     metadata = header(path)
     assert metadata["format"] == "heedmap explanation"
-    assert metadata["version"] == "2"
+    assert metadata["version"] == "3"
     assert json.loads(metadata["explanation"])["streams"] == ["pixel_values"]
     with pytest.raises(ValueError, match=r"opcode|pickle"):
         pickletools.dis(path.read_bytes(), out=io.StringIO())
+
+
+def test_pixels_and_what_a_method_is_silent_of_are_kept(tmp_path):
+    e = explain(shared("vit"), "vit")
+    silent = e["pixel_values"].clone()
+    silent[:, 0] = float("nan")
+    e = dataclasses.replace(e, relevance={"pixel_values": silent}, pixels=torch.randn(len(silent), 4, 5))
+    e.save(tmp_path / "x.heed")
+    opened = heedmap.open(tmp_path / "x.heed")
+    assert torch.equal(opened.pixels, e.pixels)
+    assert torch.equal(opened["pixel_values"].isnan(), silent.isnan())
+    largest = opened.normalized()["pixel_values"].abs().nan_to_num().amax(-1)
+    assert largest.tolist() == [1.0] * len(silent)
 
 
 def test_opening_never_unpickles(tmp_path, monkeypatch):
@@ -187,8 +200,8 @@ def test_a_rewritten_file_opens(tmp_path):
 
 def test_a_later_version_says_to_upgrade(tmp_path):
     explain(shared("vit"), "vit").save(tmp_path / "x.heed")
-    rewritten(tmp_path / "x.heed", version="3", explanation='{"something": "else"}')
-    with pytest.raises(errors.FileFormatError, match=r"format version 3; this heedmap reads up to 2. Upgrade heedmap"):
+    rewritten(tmp_path / "x.heed", version="4", explanation='{"something": "else"}')
+    with pytest.raises(errors.FileFormatError, match=r"format version 4; this heedmap reads up to 3. Upgrade heedmap"):
         heedmap.open(tmp_path / "x.heed")
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from heedmap.records import Explanation
 
 ALL = "all"
+OURS = "heed"  # in all of its forms where all methods are asked for; another's are asked for by name
 
 
 def compare(
@@ -47,7 +48,10 @@ def compare(
     side: options.Side = None,
     threshold: options.Threshold = 0.5,
     methods: Annotated[
-        str, typer.Option(help="Names with commas, such as heed,heed:positive; all is every method and variant.")
+        str,
+        typer.Option(
+            help="Names with commas, such as heed,heed:positive; all is every method, and every form of heed."
+        ),
     ] = ALL,
     regions: options.Regions = None,
     out: options.Out = None,
@@ -121,7 +125,11 @@ def named(text: str) -> list[str]:
     from heedmap.methods import METHODS, method
 
     if text.strip() == ALL:
-        return [f"{name}:{variant}" for name, each in METHODS.items() for variant in each.variants]
+        return [
+            f"{name}:{variant}"
+            for name, each in METHODS.items()
+            for variant in (each.variants if name == OURS else list(each.variants)[:1])
+        ]
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
         raise UsageError("--methods is empty. Name some with commas, or all.")
@@ -139,9 +147,9 @@ def _rows(
     """For each method its explanations, one per answer; and why a method has none."""
     rows, refused = {}, {}
     for name in names:
-        with busy(name):
+        with busy(name) as told:
             try:
-                rows[name] = explained(model, shown, replace(wish, method=name), threshold)
+                rows[name] = explained(model, shown, replace(wish, method=name), threshold, told)
             except LabelError as error:
                 raise UsageError(str(error)) from error
             except HeedmapError as error:
@@ -157,8 +165,8 @@ def by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
     return told
 
 
-def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[float]]:
-    """The cosine between what each method and the first show of an answer."""
+def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[float | None]]:
+    """The cosine between what each method and the first show of an answer; None where they speak of nothing alike."""
     first = [_shown(each) for each in next(iter(results.values()))]
     return {
         name: [_cosine(a, _shown(each)) for a, each in zip(first, row, strict=True)] for name, row in results.items()
@@ -168,13 +176,15 @@ def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, 
 def _shown(found: Mapping[str, Any]) -> dict[tuple[str, str, int], float]:
     return {
         (stream["stream"], stream.get("part", ""), i): unit["value"]
-        for stream in found["streams"] for i, unit in enumerate(stream["units"])
+        for stream in found["streams"] for i, unit in enumerate(stream["units"]) if unit["value"] is not None
     }  # fmt: skip
 
 
-def _cosine(a: Mapping[Any, float], b: Mapping[Any, float]) -> float:
-    """Over what both say something of: some methods know one stream only."""
+def _cosine(a: Mapping[Any, float], b: Mapping[Any, float]) -> float | None:
+    """Over what both say something of: some methods know one stream only, or pixels."""
     both = [(a[unit], b[unit]) for unit in a if unit in b]
+    if not both:
+        return None
     lengths = math.hypot(*(x for x, _ in both)) * math.hypot(*(y for _, y in both))
     return sum(x * y for x, y in both) / lengths if lengths else 0.0
 
@@ -191,10 +201,10 @@ def _introduced(name: str, found: Sequence[Mapping[str, Any]], wish: Wish) -> No
         say(f"  {each['answer']}{at(each['box'])}")
 
 
-def _told(results: Mapping[str, Sequence[Mapping[str, Any]]], agreement: Mapping[str, Sequence[float]]) -> None:
+def _told(results: Mapping[str, Sequence[Mapping[str, Any]]], agreement: Mapping[str, Sequence[float | None]]) -> None:
     first = next(iter(results))
     show(table(("method", "answer", "value", "most for", "most against", "cosine"), [
-        (name, each["answer"], f"{each['value']:.4g}", *_loudest(each), f"{cosine:.2f}")
+        (name, each["answer"], f"{each['value']:.4g}", *_loudest(each), "-" if cosine is None else f"{cosine:.2f}")
         for name, row in results.items()
         for each, cosine in zip(row, agreement[name], strict=True)
     ]))  # fmt: skip
@@ -207,7 +217,7 @@ def _loudest(found: Mapping[str, Any]) -> tuple[str, str]:
     units = [
         (unit["value"] / stream["peak"], unit["name"])
         for stream in found["streams"] if stream["peak"]
-        for unit in stream["units"]
+        for unit in stream["units"] if unit["value"] is not None
     ]  # fmt: skip
     best, worst = max(units, default=(0, "")), min(units, default=(0, ""))
     return best[1] if best[0] > 0 else "-", worst[1] if worst[0] < 0 else "-"

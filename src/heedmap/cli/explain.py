@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from heedmap.cli.files import Folder, called, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
 from heedmap.cli.models import Wish, caution, doubt, example, explained, given, known, loaded, reader, targets
 from heedmap.cli.numbers import at, numbers
-from heedmap.cli.talk import FAILED, INTERRUPTED, dump, say, show, warn
+from heedmap.cli.talk import FAILED, INTERRUPTED, busy, dump, say, show, warn
 
 if TYPE_CHECKING:
     from heedmap.families import Model
@@ -90,7 +91,7 @@ def explain(
         each(
             wanted,
             reader(chosen, regions),
-            lambda some, things: _explained(chosen, some, things, wish, extras, threshold),
+            lambda some, things: _explained(chosen, some, things, wish, extras, threshold, len(wanted) == 1),
             report.finish,
             tally,
             together,
@@ -119,9 +120,12 @@ def _explained(
     wish: Wish,
     extras: Mapping[str, Any],
     threshold: float,
+    alone: bool,
 ) -> list[list[Explanation]]:
     """The explanations of each case: one for each target."""
-    found = explained(model, given(model, things, together[0].text, **extras), wish, threshold)
+    asked = given(model, things, together[0].text, **extras)
+    with busy("explaining") if alone else nullcontext() as told:  # several have a bar of their own
+        found = explained(model, asked, wish, threshold, told)
     if doubtful := doubt(found, wish, threshold):
         warn(f"{together[0].name}: {doubtful}")
     return [[example(each, i) for each in found] for i in range(len(together))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,10 +125,23 @@ def loaded(source: str, task: str | None = None, device: str | None = None) -> M
             raise UsageError(one_line(error)) from error
 
 
-def explained(model: Model, shown: Mapping[str, Any], wish: Wish, threshold: float) -> list[Explanation]:
-    """One explanation for each target; where none is named of a detector, one for each object that it is sure of."""
+def explained(
+    model: Model,
+    shown: Mapping[str, Any],
+    wish: Wish,
+    threshold: float,
+    told: Callable[[int, int], None] | None = None,
+) -> list[Explanation]:
+    """One explanation for each target; where none is named of a detector, one for each object that it is sure of.
+
+    `told` hears how many runs are done, of a method that runs the model many times.
+    """
+    from heedmap.methods import method
+
     how = wish.options()
     asked = how.pop("targets")
+    if told is not None and "progress" in signature(method(wish.method or "heed")[1].run).parameters:
+        how["progress"] = told
     unnamed = model.task == DETECTION and wish.open
     if unnamed and (found := model.explain_detections(shown["image"], threshold=threshold, **how)):
         return found
@@ -193,6 +207,7 @@ def example(explanation: Explanation, i: int) -> Explanation:
         starts={name: start[i : i + 1] for name, start in explanation.starts.items()},
         predicted=predicted,
         shown=explanation.shown[i : i + 1],
+        pixels=None if explanation.pixels is None else explanation.pixels[i : i + 1],
     )
 
 

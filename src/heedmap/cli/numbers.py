@@ -37,7 +37,7 @@ def _stream(view: View) -> dict[str, Any]:
     units = [
         {
             "name": unit.name,
-            "value": unit.value,
+            "value": None if unit.silent else unit.value,
             **({} if view.rows or unit.window is None else {"window": unit.window}),
         }
         for unit in view.units

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -89,10 +89,10 @@ def one_line(error: BaseException) -> str:
 
 
 @contextmanager
-def busy(text: str) -> Iterator[None]:
-    """A spinner while something takes its time, where somebody looks."""
+def busy(text: str) -> Iterator[Callable[[int, int], None]]:
+    """A spinner while something takes its time, where somebody looks; told how many runs of how many are done."""
     if not sys.stderr.isatty():
-        yield
+        yield lambda done, total: None
         return
-    with console(err=True).status(text):
-        yield
+    with console(err=True).status(text) as shown:
+        yield lambda done, total: shown.update(f"{text}: {done:,} of {total:,} runs of the model")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from heedmap.errors import InputError
-from heedmap.evaluation.masks import extra
+from heedmap.installs import extra
 from heedmap.menagerie import KINDS, Scene, draws, scene, scenes
 from heedmap.menagerie.rle import encode
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from heedmap.evaluation.coco import Annotated, indexed
-from heedmap.evaluation.masks import extra
 from heedmap.evaluation.statistics import Mean
+from heedmap.installs import extra
 
 NUMBERS = {"AP": 0, "AP_m": 4, "AP_l": 5, "AR": 8, "AR_m": 10, "AR_l": 11}  # where COCOeval's summary has each
 IOUS = np.linspace(0.2, 0.95, 16)  # the least overlaps, from 0.2 instead of COCO's 0.5

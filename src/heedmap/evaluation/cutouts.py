@@ -10,9 +10,10 @@ import numpy as np
 
 from heedmap.evaluation.coco import Annotated, Collection, outlined
 from heedmap.evaluation.detections import PLACES, Seen, objects, shares
-from heedmap.evaluation.masks import cells, extra, mask
+from heedmap.evaluation.masks import cells, mask
 from heedmap.evaluation.specimens import Specimen
 from heedmap.families.answering import Found
+from heedmap.installs import extra
 from heedmap.layouts import Grid
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from heedmap.dropping import kept
 from heedmap.errors import InputError
 from heedmap.evaluation.folders import Classes, Labelled
-from heedmap.evaluation.masking import counts, fill, hidden, kept, left, places, upsampled
+from heedmap.evaluation.masking import counts, fill, hidden, left, places, upsampled
 from heedmap.families import Model
 from heedmap.families.pictures import read
 from heedmap.guidance import SIDES, guide, pair

@@ -5,6 +5,8 @@ A patch spreads its relevance evenly over the pixels that it covers. Shares are 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from heedmap.errors import InputError
@@ -19,20 +21,28 @@ def spread(explanation: Explanation, example: int = 0, shape: tuple[int, int] | 
     """The relevance of each pixel, (height, width) of `shape` or of the picture: sums are kept inside the picture."""
     shown = explanation.shown[example] if explanation.shown else None
     grids = {name: one for name, one in (shown.layouts if shown else {}).items() if isinstance(one, Grid)}
-    if not grids or shown is None:
+    if shown is None or (not grids and explanation.pixels is None):
         raise InputError("The explanation says of no stream that it is a grid of patches: nothing can be located.")
-    (stream, grid), *_ = grids.items()
     if shape is None:
         if shown.picture is None:
             raise InputError("The explanation keeps no picture. Give shape=(height, width).")
         shape = shown.picture.shape[0], shown.picture.shape[1]
-    flowed = explanation[stream][example].detach().double().cpu().numpy().copy()
-    flowed[list(grid.special)] = 0.0
-    cells = flowed[grid.first : grid.first + grid.rows * grid.columns].reshape(grid.rows, grid.columns)
-    left, top, right, bottom = grid.window
-    down = _shares(grid.rows, top, bottom, shape[0])
-    across = _shares(grid.columns, left, right, shape[1])
+    cells = _cells(explanation, example, grids)
+    window = next(iter(grids.values())).window if grids else (0.0, 0.0, 1.0, 1.0)
+    left, top, right, bottom = window
+    down = _shares(cells.shape[0], top, bottom, shape[0])
+    across = _shares(cells.shape[1], left, right, shape[1])
     return down.T @ cells @ across
+
+
+def _cells(explanation: Explanation, example: int, grids: Mapping[str, Grid]) -> np.ndarray:
+    """The pixels of the model's input where a method scores them, else its patches; where it is silent, nothing."""
+    if explanation.pixels is not None:
+        return explanation.pixels[example].detach().double().nan_to_num(0.0).cpu().numpy()
+    (stream, grid), *_ = grids.items()
+    flowed = explanation[stream][example].detach().double().nan_to_num(0.0).cpu().numpy().copy()
+    flowed[list(grid.special)] = 0.0
+    return flowed[grid.first : grid.first + grid.rows * grid.columns].reshape(grid.rows, grid.columns)
 
 
 def _shares(cells: int, start: float, end: float, pixels: int) -> np.ndarray:

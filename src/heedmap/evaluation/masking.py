@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from heedmap.errors import InputError
+from heedmap import dropping
+from heedmap.errors import InputError, UnsupportedError
 from heedmap.layouts import Grid
 
 ORDERS = {"positive": "most relevant first", "negative": "least relevant first"}
@@ -19,7 +19,6 @@ MASKS = {
     "zero": "black",
     "drop": "no token at all: taken out after positions were added",
 }
-ROUNDING = 300  # how many times the precision, relative to the largest logit, two ways to the same may differ
 
 
 def places(scores: np.ndarray, chance: np.ndarray, order: str) -> np.ndarray:
@@ -60,23 +59,6 @@ def upsampled(cells: np.ndarray, height: int, width: int) -> np.ndarray:
 # ---- tokens left out
 
 
-@contextmanager
-def kept(module: nn.Module, tokens: Tensor) -> Iterator[None]:
-    """While this lasts, the model reads only these of its tokens (picture, token), in this order."""
-    embeddings = _embeddings(module)
-
-    def shorten(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.ndim != 3 or int(tokens.max()) >= output.shape[1]:
-            raise InputError(_refusal(module, "what its embeddings give is no sequence of those tokens"))
-        return output.gather(1, tokens[..., None].expand(-1, -1, output.shape[2]))
-
-    handle = embeddings.register_forward_hook(shorten)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
 def left(grid: Grid, tokens: int, where: Tensor) -> Tensor:
     """The tokens (picture, token) that stay when the patches of `where` (picture, row, column) go."""
     gone = torch.zeros(len(where), tokens, dtype=torch.bool)
@@ -85,33 +67,9 @@ def left(grid: Grid, tokens: int, where: Tensor) -> Tensor:
 
 
 def check_drop(module: nn.Module, pixels: Tensor, grid: Grid, tokens: int) -> None:
-    """Refuse a model that knows a token's place by more than what was added to it: it would mistake those that stay."""
-    turned = torch.arange(tokens)
+    """Refuse a model that knows a token's place by more than what was added to it."""
     patches = slice(grid.first, grid.first + grid.rows * grid.columns)
-    turned[patches] = turned[patches].flip(0)
-    one = pixels[:1]
     try:
-        with torch.no_grad():
-            before = module(pixel_values=one).logits
-            with kept(module, turned[None].to(one.device)):
-                after = module(pixel_values=one).logits
-            with kept(module, turned[None, :-1].to(one.device)):
-                module(pixel_values=one)
-    except (RuntimeError, IndexError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(_refusal(module, "it fails when they are moved or fewer")) from error
-    alike = min(ROUNDING * torch.finfo(before.dtype).eps, 0.05)
-    if (before - after).abs().max() > alike * before.abs().max():
-        raise InputError(_refusal(module, "its answer changes when they are merely moved"))
-
-
-def _embeddings(module: nn.Module) -> nn.Module:
-    found = getattr(getattr(module, getattr(module, "base_model_prefix", ""), None), "embeddings", None)
-    if not isinstance(found, nn.Module):
-        raise InputError(_refusal(module, "it has no embeddings in the place where a ViT has them"))
-    return found
-
-
-def _refusal(module: nn.Module, why: str) -> str:
-    return f"No token can be dropped from {type(module).__name__}: {why}. Take mask='mean' or 'zero'."
+        dropping.check_drop(module, lambda: module(pixel_values=pixels[:1]).logits, 1, tokens, patches)
+    except UnsupportedError as error:
+        raise InputError(f"{error} Take mask='mean' or 'zero'.") from error

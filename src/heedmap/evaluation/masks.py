@@ -6,17 +6,14 @@ an object as large as its cells; `official` keeps what the published code does, 
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
-
 import numpy as np
 
-from heedmap.errors import BrokenInstallError, InputError
+from heedmap.errors import InputError
+from heedmap.installs import extra
 from heedmap.layouts import Grid, Window
 from heedmap.records import Explanation
 
 WHOLE: Window = (0.0, 0.0, 1.0, 1.0)
-PACKAGES = {"skimage": "scikit-image", "pycocotools": "pycocotools"}
 
 
 def mask(
@@ -100,14 +97,3 @@ def _bilinear(cells: int, pixels: int, start: float = 0.0, end: float = 1.0) -> 
     shares = (np.arange(pixels) + 0.5) / pixels
     places = np.clip((shares - start) / (end - start) * cells - 0.5, 0, cells - 1)
     return np.clip(1 - np.abs(places[:, None] - np.arange(cells)), 0, None)
-
-
-def extra(name: str) -> Any:
-    """A module of the packages that only evaluation needs."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise BrokenInstallError(
-            f"{PACKAGES[name.partition('.')[0]]} is needed here and cannot be imported ({error}). Run `pip install "
-            "'heedmap[eval]'`."
-        ) from error

@@ -19,10 +19,10 @@ from heedmap.evaluation.coco import Annotated, Collection
 from heedmap.evaluation.coco_scores import IOUS, NUMBERS, Scores, scores
 from heedmap.evaluation.cutouts import CELL, Cut, Cutter
 from heedmap.evaluation.detections import PLACES, Seen, check_detector, classes, seen
-from heedmap.evaluation.masks import extra
 from heedmap.evaluation.specimens import Specimen
 from heedmap.evaluation.statistics import Mean, difference, mean
 from heedmap.families.pictures import read
+from heedmap.installs import extra
 from heedmap.methods import method
 
 if TYPE_CHECKING:

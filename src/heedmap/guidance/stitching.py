@@ -13,6 +13,7 @@ from heedmap.records import Explanation
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+    from torch import Tensor
 
 # Where the guide stands, and where that leaves the picture: left, top, right, bottom as shares of the pair.
 SIDES: Mapping[str, Window] = {
@@ -88,21 +89,39 @@ def cut(explanation: Explanation, window: Window, pictures: Sequence[np.ndarray]
             replace(example, layouts={**example.layouts, stream: layout})
             for example, (_, layout) in zip(shown, cuts, strict=True)
         ]
-    return replace(explanation, relevance=relevance, starts=starts, shown=tuple(shown))
+    pixels = explanation.pixels
+    if pixels is not None:
+        pixels = _cut_pixels(pixels, grids[0][streams[0]], window)
+    return replace(explanation, relevance=relevance, starts=starts, shown=tuple(shown), pixels=pixels)
 
 
 def _shown(explanation: Explanation) -> tuple[Shown, ...]:
     return explanation.shown or (Shown({}),)
 
 
-def _cut(grid: Grid, tokens: int, window: Window) -> tuple[list[int], Grid]:
-    """The tokens that stay, those that are no patches among them, and the grid that they make."""
+def _within(grid: Grid, window: Window) -> tuple[range, range]:
+    """The rows and columns of a grid whose middle lies in a window."""
     left, top, right, bottom = grid.window
     across, down = (right - left) / grid.columns, (bottom - top) / grid.rows
     columns = [i for i in range(grid.columns) if window[0] < left + (i + 0.5) * across < window[2]]
     rows = [i for i in range(grid.rows) if window[1] < top + (i + 0.5) * down < window[3]]
     if not rows or not columns:
         raise InputError(f"No patch of the {grid.rows} x {grid.columns} lies in the picture's part of the pair.")
+    return range(rows[0], rows[-1] + 1), range(columns[0], columns[-1] + 1)
+
+
+def _cut_pixels(pixels: Tensor, grid: Grid, window: Window) -> Tensor:
+    """The pixels of the patches that stay."""
+    high, wide = pixels.shape[1] // grid.rows, pixels.shape[2] // grid.columns
+    rows, columns = _within(grid, window)
+    return pixels[:, rows.start * high : rows.stop * high, columns.start * wide : columns.stop * wide]
+
+
+def _cut(grid: Grid, tokens: int, window: Window) -> tuple[list[int], Grid]:
+    """The tokens that stay, those that are no patches among them, and the grid that they make."""
+    left, top, right, bottom = grid.window
+    across, down = (right - left) / grid.columns, (bottom - top) / grid.rows
+    rows, columns = _within(grid, window)
     end = grid.first + grid.rows * grid.columns
     patches = [grid.first + row * grid.columns + column for row in rows for column in columns]
     kept = [*range(grid.first), *patches, *range(end, tokens)]

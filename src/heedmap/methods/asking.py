@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from heedmap.capture import Recording
 from heedmap.checking import batches, check, connected, trust
 from heedmap.context import context_of, names_of
 from heedmap.records import Explanation, Origin, Wiring
-from heedmap.targets import as_target, evaluate, logits_behind, predicted, settle
+from heedmap.streams import frontier
+from heedmap.targets import Context, Target, as_target, evaluate, logits_behind, predicted, settle
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Question:
     sizes: Sequence[int]  # how many examples each call holds
     predicted: tuple[str | int, ...] | None
     more: bool  # another question of the same forward pass follows
+    settled: Target  # with nothing left open, to be put to other runs of the model
+    context: Context
+    apart: bool  # whether an output of more examples can be cut into outputs of as many as these
 
     def answered(
         self,
@@ -71,4 +76,10 @@ def questions(
         shape = None if logits is None else type(target).__name__
         check(known, recording, wired, sizes, shape, value, logits, origin, declared)
         names = names_of(predicted(given, recording.output, context), context)
-        yield Question(repr(target), value, origin, sizes, names, left < 0)
+        apart = len(frontier(origin.calls, wired.calls)) == 1 and _plain(recording.output)
+        yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart)
+
+
+def _plain(output: Any) -> bool:
+    """Whether an output is tensors in tuples and mappings, with nothing between them that torch cannot look into."""
+    return all(isinstance(leaf, (Tensor, int, float, str, type(None))) for leaf in tree_leaves(output))

@@ -28,12 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.checking import recorded, start_states
-from heedmap.methods.asking import questions
+from heedmap.methods import dense
 from heedmap.propagation import formed
 from heedmap.records import Call, Explanation, Heads, Readout, State, Wiring
 from heedmap.streams import Declaration
-from heedmap.walk import no_gradient, opening, refuse_detached
 
 Sources = dict[str, Tensor]  # R - I of one state, by source: (batch, token, token of the source); absent is 0
 Heard = Mapping[str, Tensor]  # of each stream the tokens that the answer hears, (batch, token)
@@ -52,57 +50,20 @@ def gae(
 ) -> list[Explanation]:
     """Explain each target of one input, with one forward pass for all of them; rows are read out as heed reads them."""
     explanations = []
-    with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
-        for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
-            met = _Met(wired, starts, asked.value.device)
-            recording.backward(asked.value, asked.sizes, met.step, keep=asked.more)
-            met.check_arrived()
-            with torch.no_grad(), torch.autocast(asked.value.device.type, enabled=False):
-                heard = _heard(wired, met) if official else None
-                flow, start = _read(_relevance(wired, met.maps, heard), met.rows, wired)
-            name = "gae:official" if official else "gae:clean"
-            explanations.append(asked.answered(name, "positive", flow, start, wired, met.readout))
+    given = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
+    for wired, met in dense.met(model, inputs, targets, _map, **given):
+        maps, weighs = ({index: pair[k] for index, pair in met.taken.items()} for k in (0, 1))
+        heard = dense.heard(wired, weighs, met.rows) if official else None
+        flow, start = _read(_relevance(wired, maps, heard), met.rows, wired)
+        name = "gae:official" if official else "gae:clean"
+        explanations.append(met.asked.answered(name, "positive", flow, start, wired, met.readout))
     return explanations
 
 
-class _Met:
-    """What the backward pass brings, on one device: the map of each call, and the rows that the answer reads."""
-
-    def __init__(self, wiring: Wiring, starts: Mapping[State, Readout | None], device: torch.device) -> None:
-        self._wiring = wiring
-        self._device = device
-        self._starts = starts
-        self._upstream = wiring.upstream(state.after for state in starts if state.after is not None)
-        self.maps: dict[int, Tensor] = {}
-        self.weighs: dict[int, Tensor] = {}  # whether a key has any weight: a masked one has none
-        self.rows: dict[State, Tensor] = {}
-        self.readout: list[str] = []
-
-    def step(self, index: int, heads: Heads, gradient: Tensor, wanted: Any = None) -> tuple[bool, None]:
-        """Take one call; its tensors are no longer needed then."""
-        call = self._wiring.calls[index]
-        if index in self._upstream:
-            refuse_detached(call, self.maps)
-            map, weighs = _map(heads, gradient)
-            self.maps[index], self.weighs[index] = map.to(self._device), weighs.to(self._device)
-        if call.state in self._starts:
-            row, named = opening(call.state, self._starts[call.state], gradient)
-            self.rows[call.state] = row.to(self._device)
-            self.readout.append(named)
-        return False, None
-
-    def check_arrived(self) -> None:
-        met = self._wiring.upstream(state.after for state in self.rows if state.after is not None)
-        for index in sorted(met - self.maps.keys(), reverse=True):
-            raise no_gradient(self._wiring.calls[index].state, self._wiring)
-
-
 def _map(heads: Heads, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Rule 5, dense; and where there is any weight."""
+    """Rule 5, dense; and whether a key has any weight: a masked one has none."""
     weights = formed(heads)
-    change = gradient.to(weights.dtype) @ heads.values.detach().to(weights.dtype).mT
-    return (change * weights).clamp(min=0).mean(1), (weights > 0).any(1)
+    return (dense.changed(heads, gradient) * weights).clamp(min=0).mean(1), (weights > 0).any(1)
 
 
 def _relevance(wiring: Wiring, maps: Mapping[int, Tensor], heard: Heard | None) -> dict[State, Sources]:
@@ -142,18 +103,6 @@ def _whole(added: Tensor | None, heard: Tensor) -> Tensor:
     return ((added.sum(-1) != 0) | ~heard).all(-1)
 
 
-def _heard(wiring: Wiring, met: _Met) -> Heard:
-    """The tokens of every stream that the answer hears, through any number of calls."""
-    heard: dict[str, Tensor] = {}
-    for state, row in met.rows.items():
-        heard[state.stream] = heard.get(state.stream, torch.zeros_like(row, dtype=torch.bool)) | (row != 0)
-    for index in sorted(met.weighs, reverse=True):
-        call, weighs = wiring.calls[index], met.weighs[index]
-        told = (heard[call.reading.stream][:, :, None] & weighs).any(1)
-        heard[call.read.stream] = told | heard.get(call.read.stream, torch.zeros_like(told))
-    return heard
-
-
 def _read(
     held: Mapping[State, Sources], rows: Mapping[State, Tensor], wiring: Wiring
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -163,11 +112,7 @@ def _read(
     for state, row in rows.items():
         start = _sum(start, {state.stream: row})
         flow = _sum(flow, {source: (row[:, :, None] * matrix).sum(1) for source, matrix in held[state].items()})
-    reached = [stream for stream in wiring.tokens if stream in flow or stream in start]
-    return (
-        {stream: flow[stream] if stream in flow else torch.zeros_like(start[stream]) for stream in reached},
-        {stream: start[stream] if stream in start else torch.zeros_like(flow[stream]) for stream in reached},
-    )
+    return dense.aligned(wiring, flow, start)
 
 
 def _sum(a: Sources, b: Sources) -> Sources:

@@ -23,24 +23,21 @@ places: its tokens are boxes, its own backbone is not part of the model, and tha
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from heedmap.capture import Recording
 from heedmap.checking import recorded
 from heedmap.errors import UnsupportedError
 from heedmap.methods.asking import questions
+from heedmap.methods.features import Made, features_of, laid
 from heedmap.records import Call, Explanation, Wiring
 from heedmap.streams import Declaration
 
 FEATURES = ("memory", "projection", "backbone")
-MAKERS = {"linear", "conv2d"}
-TOKENS_FIRST = "multi_head_attention_forward"  # the seam before which torch puts tokens before examples
 REGIONS = "visual_feats"  # pictures that come as boxes; others have four axes
 TAKES = "odam takes models in which another stream reads the tokens of a picture: DETR, LXMERT. Use heed or gae here."
 
@@ -57,41 +54,17 @@ def odam(
 ) -> list[Explanation]:
     """Explain each target of one input, with one forward pass for all of them; only the picture's tokens get any."""
     explanations = []
-    made = _Made()
+    made = Made()
     with made, recorded(model, inputs, wiring, verify, edits, stems=True) as (recording, wired):
         call = _reader(recording, wired)
         stream = call.read.stream
         tokens, where = _features(features, call, recording, wired, made)
         for asked in questions(model, inputs, targets, recording, wired, True, verify):
             (gradient,) = torch.autograd.grad(asked.value.sum(), [tokens], retain_graph=asked.more, allow_unused=True)
-            flow = _map(tokens, gradient, wired.tokens[stream], call.seam == TOKENS_FIRST)
+            flow = _map(tokens, gradient, call)
             relevance, starts = {stream: flow}, {stream: torch.zeros_like(flow)}
             explanations.append(asked.answered(f"odam:{features}", "", relevance, starts, wired, [where]))
     return explanations
-
-
-class _Made(TorchFunctionMode):
-    """What each linear map and convolution of the forward pass was computed from, by its node in the graph."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.takes: dict[Any, Tensor] = {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if getattr(func, "__name__", "") in MAKERS and result.grad_fn is not None:
-            self.takes[result.grad_fn] = args[0] if args else (kwargs or {})["input"]
-        return result
-
-    def behind(self, tensor: Tensor) -> Tensor | None:
-        """What the nearest of them took, along the graph."""
-        waiting = deque([tensor.grad_fn])
-        while waiting:
-            node: Any = waiting.popleft()
-            if node in self.takes:
-                return self.takes[node]
-            waiting.extend(before for before, _ in (node.next_functions if node else ()) if before is not None)
-        return None
 
 
 def _reader(recording: Recording, wired: Wiring) -> Call:
@@ -106,13 +79,13 @@ def _reader(recording: Recording, wired: Wiring) -> Call:
     raise UnsupportedError(f"No stream reads the tokens of a picture: they are {', '.join(wired.tokens)}. {TAKES}")
 
 
-def _features(name: str, reader: Call, recording: Recording, wired: Wiring, made: _Made) -> tuple[Tensor, str]:
+def _features(name: str, reader: Call, recording: Recording, wired: Wiring, made: Made) -> tuple[Tensor, str]:
     """The features that are asked for, and where they are."""
     if name == "memory":
-        return _values(reader, recording, made), f"{reader.read}, as call {reader.index} reads it"
+        return features_of(reader, recording, made, TAKES), f"{reader.read}, as call {reader.index} reads it"
     stream = reader.read.stream
     first = next(call for call in wired.calls if call.read.stream == stream and call.read.after is None)
-    tokens = _values(first, recording, made)
+    tokens = features_of(first, recording, made, TAKES)
     if name == "projection":
         return tokens, f"{stream}, as call {first.index} reads it"
     grid = made.behind(tokens)
@@ -124,25 +97,10 @@ def _features(name: str, reader: Call, recording: Recording, wired: Wiring, made
     return grid, f"the map that {stream} is projected from"
 
 
-def _values(call: Call, recording: Recording, made: _Made) -> Tensor:
-    """The tokens that a call's values were computed from."""
-    seen = recording.calls[call.index]
-    tokens = made.behind(seen.values)
-    if tokens is None or tokens.ndim != 3 or not tokens.requires_grad or recording.origin(tokens) != seen.origins[2]:
-        raise UnsupportedError(
-            f"The values of call {call.index} ({call.module}) are not a linear map of the tokens of {call.read}, so "
-            f"their features are not known. {TAKES}"
-        )
-    return tokens
-
-
-def _map(features: Tensor, gradient: Tensor | None, tokens: int, tokens_first: bool) -> Tensor:
-    """(batch, token), from features (batch, token, channel), (token, batch, channel) or (batch, channel, y, x)."""
+def _map(features: Tensor, gradient: Tensor | None, call: Call) -> Tensor:
+    """(batch, token), from tokens as the call has them, or from a map (batch, channel, y, x)."""
     dtype = torch.promote_types(features.dtype, torch.float32)
     if gradient is None:
         gradient = torch.zeros_like(features)
     product = gradient.to(dtype) * features.detach().to(dtype)
-    if product.ndim == 4:
-        return product.sum(1).flatten(1).clamp(min=0)
-    summed = product.sum(-1).clamp(min=0)
-    return summed.mT if tokens_first or summed.shape[1] != tokens else summed
+    return (product.flatten(2).sum(1) if product.ndim == 4 else laid(product, call).sum(-1)).clamp(min=0)

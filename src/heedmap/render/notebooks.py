@@ -36,4 +36,5 @@ def _first(explanation: Explanation, count: int) -> Explanation:
         relevance={stream: flowed[:count] for stream, flowed in explanation.relevance.items()},
         starts={stream: start[:count] for stream, start in explanation.starts.items()},
         shown=explanation.shown[:count],
+        pixels=None if explanation.pixels is None else explanation.pixels[:count],
     )

@@ -274,7 +274,9 @@ def _numbers(title: str, panels: list[Panel]) -> str:
 
 
 def _unit(unit: Unit) -> dict[str, Any]:
-    told: dict[str, Any] = {"name": unit.name, "value": _digits(unit.value), "strength": round(unit.strength, 4)}
+    told: dict[str, Any] = {"name": unit.name, "value": None, "strength": None}
+    if not unit.silent:
+        told |= {"value": _digits(unit.value), "strength": round(unit.strength, 4)}
     if unit.window is not None:
         told["window"] = [round(share, 5) for share in unit.window]
     return told

@@ -61,7 +61,7 @@ def in_words(rows: tuple[Row, ...]) -> str:
     """What a sheet shows, for whoever does not see it."""
     told = []
     for panel in (panel for row in rows for panel in row.panels):
-        units = [unit for view in panel.views for unit in view.units if unit.value]
+        units = [unit for view in panel.views for unit in view.units if unit.value and not unit.silent]
         units.sort(key=lambda unit: -abs(unit.strength))
         loudest = ", ".join(f"{unit.name} {unit.strength:+.2f}" for unit in units[:3])
         told.append(f"{panel.title} = {number(panel.value)} ({panel.method}): strongest {loudest or 'nothing'}.")

@@ -111,7 +111,7 @@ def _gathered(view: View, wide: int, high: int) -> list[list[float | None]]:
     """The strongest of the units in each cell, so that none is averaged away."""
     found: list[list[float | None]] = [[None] * wide for _ in range(high)]
     left, top, right, bottom = view.window
-    for unit in view.patches:
+    for unit in (each for each in view.patches if not each.silent):
         x0, y0, x1, y1 = unit.window or view.window
         columns = _span((x0 - left) / (right - left), (x1 - left) / (right - left), wide)
         rows = _span((y0 - top) / (bottom - top), (y1 - top) / (bottom - top), high)

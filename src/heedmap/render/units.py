@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from math import isnan
 from typing import TYPE_CHECKING
 
 from heedmap.layouts import Window
@@ -22,13 +23,18 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Unit:
-    """One thing that is seen. `window` is where in the picture it lies, as shares of it."""
+    """One thing that is seen. `window` is where in the picture it lies, as shares of it; a value of NaN is silence."""
 
     name: str
     value: float
     strength: float = 0.0
     window: Window | None = None
     special: bool = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether the method says nothing of it."""
+        return isnan(self.value)
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,20 @@ import re
 from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import replace
-from math import isfinite
+from math import isinf
 from typing import TYPE_CHECKING
 
 from heedmap.errors import InputError
-from heedmap.layouts import Layout, Plain, Shown
+from heedmap.layouts import Grid, Layout, Plain, Shown
 from heedmap.records import Explanation
 from heedmap.render.reading import read
-from heedmap.render.units import Panel, Unit, View
+from heedmap.render.units import WHOLE, Panel, Unit, View
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
+PIXELS, FINE = "pixels", 48
 _LOGIT = re.compile(r"""logit\((\[[^\]]*\]|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\d+)(?:, (?:query|position)=[^)]*)?\)""")
 
 
@@ -44,7 +46,7 @@ def strongest(
     if stream is not None:
         explanation[stream]  # says which streams there are
         views = tuple(view for view in views if view.stream == stream)
-    units = [unit for view in views for unit in view.units if unit.value]
+    units = [unit for view in views for unit in view.units if unit.value and not unit.silent]
     return tuple(sorted(units, key=lambda unit: -abs(unit.strength))[:top])
 
 
@@ -56,6 +58,8 @@ def _panel(explanation: Explanation, example: int, special: bool) -> Panel:
     views = [
         view for stream in explanation.streams for view in _views(explanation, stream, example, shown.layouts, special)
     ]
+    if explanation.pixels is not None:
+        views += _pixels(explanation.pixels[example], shown.layouts)
     return Panel(
         title=_title(explanation, example, shown),
         value=float(explanation.value.flatten()[example]),
@@ -110,6 +114,20 @@ def _bytes(picture: np.ndarray | None) -> np.ndarray | None:
 # ---- one stream
 
 
+def _pixels(flowed: Tensor, layouts: Mapping[str, Layout]) -> tuple[View, ...]:
+    """Pixels, gathered into squares of so many that a picture has FINE of them along its longer side."""
+    import numpy as np
+
+    field = flowed.detach().cpu().double().numpy()
+    step = -(-max(field.shape) // FINE)
+    for axis in (0, 1):
+        field = np.add.reduceat(field, range(0, field.shape[axis], step), axis)
+    window = next((one.window for one in layouts.values() if isinstance(one, Grid)), WHOLE)
+    grid = Grid(*field.shape, window=window)
+    views = read(PIXELS, grid, field.ravel().tolist())
+    return _weighed(views, special=False)
+
+
 def _views(
     explanation: Explanation, stream: str, example: int, layouts: Mapping[str, Layout], special: bool
 ) -> tuple[View, ...]:
@@ -120,18 +138,25 @@ def _views(
             "heedmap shows explanations whose streams have one row per example."
         )
     values = flowed[example].detach().cpu().double().tolist()
-    if not all(map(isfinite, values)):
+    if any(map(isinf, values)):
         raise InputError(f"{stream!r} holds relevance that is not finite: there is no colour for it.")
-    views = read(stream, layouts.get(stream, Plain()), values)
-    peak = max((abs(unit.value) for view in views for unit in view.units if special or not unit.special), default=0.0)
+    return _weighed(read(stream, layouts.get(stream, Plain()), values), special)
+
+
+def _weighed(views: tuple[View, ...], special: bool) -> tuple[View, ...]:
+    units = [unit for view in views for unit in view.units if special or not unit.special]
+    peak = max((abs(unit.value) for unit in units if not unit.silent), default=0.0)
     return tuple(_measured(view, peak, special) for view in views)
 
 
 def _measured(view: View, peak: float, special: bool) -> View:
-    shown = tuple(unit for unit in view.units if special or not unit.special)
+    """Of what a method is silent of, patches keep their place, unless it is silent of them all."""
+    told = [unit for unit in view.units if special or not unit.special]
+    grid = view.kind == "patches" and not all(unit.silent for unit in told)
+    shown = tuple(unit for unit in told if not unit.silent or (grid and unit.window is not None))
     return replace(
         view,
         units=tuple(replace(unit, strength=unit.value / peak if peak else 0.0) for unit in shown),
-        left_out=tuple(unit for unit in view.units if unit.special and not special),
+        left_out=tuple(unit for unit in view.units if unit.special and not special and not unit.silent),
         peak=peak,
     )

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from heedmap.evaluation.drawn import GREY as GREY
+from heedmap.evaluation.drawn import cosine as cosine
+from heedmap.evaluation.drawn import of as of
+from heedmap.evaluation.drawn import pairs as pairs
+from heedmap.evaluation.drawn import parts as parts
+from heedmap.evaluation.drawn import singles as singles
 from heedmap.evaluation.localisation import spread
-from heedmap.menagerie import KINDS, Animal, Scene, scene, scenes
+from heedmap.menagerie import Scene
 
 if TYPE_CHECKING:
     from heedmap.families import Model
     from heedmap.records import Explanation
 
 BATCH = 32
-GREY = 128  # what hides a part: the middle of the scale, as the zoo's processors take it
 SEEDS = 800_000  # below those that the zoo learned from, above those of its cards; each figure has its own thousand
 
 
@@ -38,20 +43,6 @@ def first(scene: Scene) -> str:
 
 def second(scene: Scene) -> str:
     return scene.animals[1].kind
-
-
-def singles(count: int, seed: int, kinds: Sequence[str] = KINDS, without: str | None = None) -> list[Scene]:
-    """Scenes of one animal."""
-    return list(scenes(count, seed, animals=(1, 1), kinds=[kind for kind in kinds if kind != without]))
-
-
-def pairs(count: int, seed: int) -> list[Scene]:
-    """Scenes of two animals of different kinds."""
-    return list(scenes(count, seed, animals=(2, 2), distinct=True))
-
-
-def of(kind: str, count: int, seed: int) -> list[Scene]:
-    return [scene(kind, seed + i) for i in range(count)]
 
 
 Maps: TypeAlias = list[np.ndarray]
@@ -95,11 +86,6 @@ def batches(drawn: Sequence[Scene], size: int = BATCH) -> Iterator[tuple[int, li
         yield done, together
 
 
-def parts(animal: Animal, names: Sequence[str]) -> np.ndarray:
-    """The pixels of some parts of an animal."""
-    return np.any([animal.parts[name] for name in names], axis=0)
-
-
 def ground(drawn: Scene) -> np.ndarray:
     """The pixels of no animal."""
     return ~np.any([animal.mask for animal in drawn.animals], axis=0)
@@ -141,9 +127,3 @@ def agrees(says: Sequence[float], does: Sequence[float]) -> list[float]:
     return [
         float("nan") if np.isnan(a) or not a else float((a > 0) == (b > 0)) for a, b in zip(says, does, strict=True)
     ]
-
-
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """How alike two maps are; NaN where one of them says nothing."""
-    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float((a * b).sum()) / lengths if lengths else float("nan")

@@ -18,6 +18,7 @@
   }
 
   function told(unit) {
+    if (unit.value === null) return `${unit.name}: the method says nothing of it`;
     const sign = unit.strength > 0 ? "for" : unit.strength < 0 ? "against" : "nothing";
     const strength = (unit.strength < 0 ? "−" : "+") + Math.abs(unit.strength).toFixed(2);
     return `${unit.name}: ${strength} ${sign} (${String(Number(unit.value.toPrecision(3))).replace("-", "−")})`;

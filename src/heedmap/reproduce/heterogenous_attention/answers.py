@@ -10,13 +10,13 @@ import numpy as np
 from heedmap.errors import InputError
 from heedmap.evaluation import stores
 from heedmap.evaluation.asked import Asked
+from heedmap.evaluation.drawn import SAME, cosine, deciding
 from heedmap.evaluation.localisation import share
 from heedmap.evaluation.statistics import difference, mean
 from heedmap.layouts import Regions, Words
 from heedmap.menagerie import KINDS, Question, Scene
 from heedmap.menagerie import questions as questions_drawn
 from heedmap.reproduce.findings import Finding, Part, Setting
-from heedmap.reproduce.worlds import cosine
 
 if TYPE_CHECKING:
     from heedmap.evaluation.stores import Store
@@ -29,7 +29,6 @@ OURS, GAE, ODAM = "heed:positive", "gae", "odam"
 METHODS = (GAE, ODAM, OURS, "heed:absolute", "heed")
 SHOWN = 5  # questions, as in the paper
 BATCH = 32
-SAME = 0.5  # overlap (intersection over union) from which a region is an animal
 ALIKE = 0.9  # cosine of two maps that are much alike
 ASKS = {word for kind in KINDS for word in kind.split()} | {"colour", "many", "left"}  # words that decide an answer
 
@@ -154,7 +153,7 @@ def _measured(
             assert isinstance(boxes, Regions)
             assert isinstance(text, Words)
             real = [token for token in range(len(boxes.boxes)) if token not in boxes.special]
-            decides = _deciding(scene, question, np.array(boxes.boxes)[real])
+            decides = deciding(scene, question, np.array(boxes.boxes)[real])
             asks = np.array([each in ASKS for each in text.texts])
             spoken = [token for token in range(len(asks)) if token not in text.special]
             maps = {name: _tokens(each, "visual_feats", i, real) for name, each in found.items()}
@@ -177,17 +176,6 @@ def _absent(question: Question) -> bool:
 
 def _tokens(explanation: Explanation, stream: str, example: int, tokens: Sequence[int]) -> np.ndarray:
     return explanation[stream][example].detach().double().cpu().numpy()[list(tokens)]
-
-
-def _deciding(scene: Scene, question: Question, boxes: np.ndarray) -> np.ndarray:
-    """Which boxes are animals that decide the answer."""
-    import torch
-
-    from heedmap.zoo.regions import overlap
-
-    animals = torch.tensor([animal.box for animal in scene.animals], dtype=torch.float64) / scene.size
-    both = overlap(torch.from_numpy(boxes).double(), animals).numpy()
-    return np.array([each.max() >= SAME and each.argmax() in question.regions for each in both])
 
 
 def _rest(shares: Sequence[float]) -> list[float]:

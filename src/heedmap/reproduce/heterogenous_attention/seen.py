@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from heedmap.errors import InputError
+from heedmap.evaluation.drawn import matched as matched
 from heedmap.evaluation.localisation import spread
 from heedmap.menagerie import KINDS, Animal, Scene, scene
 from heedmap.reproduce.findings import Setting
@@ -27,7 +28,6 @@ GAE, ODAM, ABSOLUTE, POSITIVE, NOISED, COMPLETE = (
 PAPER = (GAE, ODAM, ABSOLUTE, POSITIVE, NOISED)
 METHODS = (*PAPER, COMPLETE)
 SURE = 0.5  # detections that the model is less sure of are left out
-SAME = 0.5  # overlap of a detection's box and an animal's, at least
 COLUMNS = 6  # detections that are shown
 
 
@@ -100,22 +100,6 @@ def _named(explanation: Explanation, object: Found, answer: str) -> Explanation:
     """With what is shown of it: its name, its box, how sure the model is."""
     (shown,) = explanation.shown
     return replace(explanation, shown=(replace(shown, answer=answer, box=object.box, sure=object.value),))
-
-
-def matched(sure: Sequence[Found], drawn: Scene, labels: Sequence[str]) -> Iterator[tuple[int, Animal]]:
-    """Each animal with the place of the surest object of its kind that lies where it does."""
-    import torch
-
-    from heedmap.zoo.regions import overlap
-
-    left = dict(enumerate(sure))
-    for animal in drawn.animals:
-        box = torch.tensor([animal.box]) / drawn.size
-        for place, one in left.items():
-            if labels[one.index] == animal.kind and float(overlap(torch.tensor([one.box]), box)) > SAME:
-                del left[place]
-                yield place, animal
-                break
 
 
 def shown(found: Sequence[Detection]) -> dict[str, list[Explanation]]:
