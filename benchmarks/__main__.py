@@ -13,7 +13,7 @@ import torch
 
 from . import report
 from .cases import ALL, CASES, TINY, Case
-from .contestants import CONTESTANTS, Contestant, disagreement, entering
+from .contestants import CONTESTANTS, MODELS, Contestant, disagreement, entering
 from .machine import describe
 from .memory import measure_memory
 from .timing import measure_time
@@ -69,7 +69,7 @@ def repeat_memory(
 ) -> list[int] | None:
     """Several processes, one after the other; one that does not fit is enough."""
     found = []
-    for _ in range(options.memory_repeats):
+    for _ in range(1 if contestant.slow else options.memory_repeats):
         count = measure_memory(case, contestant, options.device, dtype)
         if count is None:
             return None
@@ -78,12 +78,12 @@ def repeat_memory(
 
 
 def compares(names: Sequence[str] | None) -> bool:
-    return names is None or any(name.startswith("heedmap") for name in names)
+    return names is None or any(name.startswith(("heedmap", "method")) for name in names)
 
 
 def check_agreement(device: str) -> dict[str, float]:
     """Two contestants that compute different things must not be compared: on the tiny cases they agree."""
-    differences = {case.name: disagreement(case, device) for case in TINY.values()}
+    differences = {case.name: disagreement(case, device) for case in TINY.values() if case.kind in MODELS}
     for name, difference in differences.items():
         say(f"{name}: the dense way's map differs from heedmap's by {difference:.1e} of its largest entry")
         if not difference <= TOLERANCE:

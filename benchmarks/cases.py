@@ -12,6 +12,7 @@ from torch import Tensor, nn
 PATCH = 16
 LABELS = 1000  # classes of a vision model, vocabulary of a language model
 CHOSEN = 7  # the logit that is explained
+VISION = ("vit", "methods")
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Case:
     """One model and the shape of its input. `spread` is the standard deviation of the random weights."""
 
     name: str
-    kind: str  # "vit", "lm", "detr", or "command": a process from its start to its end
+    kind: str  # "vit", "lm", "detr"; "methods", a ViT for all of them; "command": processes from start to end
     tokens: int
     batch: int = 1
     width: int = 384
@@ -35,7 +36,7 @@ class Case:
 
     def value(self, logits: Tensor) -> Tensor:
         """The target, one number per example."""
-        return logits[:, CHOSEN] if self.kind == "vit" else logits[:, self.row if self.kind == "detr" else -1, CHOSEN]
+        return logits[:, CHOSEN] if self.kind in VISION else logits[:, self.row if self.kind == "detr" else -1, CHOSEN]
 
 
 CASES = {
@@ -49,6 +50,7 @@ CASES = {
         Case("lm-8192", "lm", 8192),
         Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
         Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
+        Case("methods-vit-b", "methods", 197, width=768, heads=12),
         Case("command", "command", 145, small=True),
     )
 }
@@ -58,6 +60,7 @@ TINY = {
     case.name: case
     for case in (
         Case("tiny-vit", "vit", 17, batch=3, width=32, heads=4, layers=3, spread=0.3),
+        Case("tiny-methods", "methods", 17, width=32, heads=4, layers=2, spread=0.3),
         Case("tiny-lm", "lm", 19, batch=2, width=32, heads=4, layers=3, spread=0.3),
     )
 }
@@ -80,7 +83,7 @@ def build_inputs(case: Case, device: str, dtype: torch.dtype) -> dict[str, Tenso
     if case.kind == "lm":
         ids = torch.randint(0, LABELS, (case.batch, case.tokens), generator=generator)
         return {"input_ids": ids.to(device)}
-    height, width = (_image_side(case),) * 2 if case.kind == "vit" else _detected_size(case)
+    height, width = (_image_side(case),) * 2 if case.kind in VISION else _detected_size(case)
     pixels = torch.randn(case.batch, 3, height, width, generator=generator)
     return {"pixel_values": pixels.to(device=device, dtype=dtype)}
 
@@ -140,7 +143,7 @@ def _none(case: Case, extra: Mapping[str, str]) -> nn.Module:
     return nn.Identity()
 
 
-MAKES = {"vit": _vision_model, "lm": _language_model, "detr": _detector, "command": _none}
+MAKES = {"vit": _vision_model, "methods": _vision_model, "lm": _language_model, "detr": _detector, "command": _none}
 
 
 def _image_side(case: Case) -> int:

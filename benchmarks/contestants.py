@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from .cases import CHOSEN, Case, build_inputs, build_model
 
 LIMIT, ONE, DETECTIONS = "limit", "heedmap complete", "heedmap ten detections"
 TEN = 10
+SLOW = ("flow", "tis")
 MODELS = ("vit", "lm", "detr")
 Run = Callable[[], Tensor]
 
@@ -33,6 +34,7 @@ class Contestant:
     dense: bool = False  # keeps every weight and every gradient: may not fit
     control: bool = False  # the limit once more, to show the noise; its memory is not measured again
     batches_only: bool = False  # nothing new at batch 1
+    slow: bool = False  # hundreds of passes: one round, and not before the clock starts
     kinds: tuple[str, ...] = MODELS  # of the cases that it enters
 
 
@@ -56,6 +58,15 @@ def ours(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, correcti
     target = heedmap.logit(CHOSEN, query=case.row) if case.kind == "detr" else heedmap.logit(CHOSEN)
     explanation = heedmap.explain(model, dict(inputs), target, correction=correction)
     return explanation[explanation.streams[0]]
+
+
+def theirs(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, method: str) -> Tensor:
+    """A method of the table."""
+    import heedmap
+
+    target = heedmap.logit(CHOSEN, query=case.row) if case.kind == "detr" else heedmap.logit(CHOSEN)
+    explanation = heedmap.explain(model, dict(inputs), target, method=method)
+    return explanation[explanation.streams[0]] if explanation.pixels is None else explanation.pixels
 
 
 def several(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -110,21 +121,31 @@ def dense_per_image(case: Case, model: nn.Module, inputs: Mapping[str, Tensor]) 
     return torch.cat([dense(case, model, part) for part in parts])
 
 
+def _methods() -> Iterator[Contestant]:
+    """Each method in its first form, as a user calls it."""
+    from heedmap.methods import OURS
+
+    for name in OURS:
+        kinds = ("detr",) if name == "odam" else ("methods", "detr") if name == "gae" else ("methods",)
+        yield Contestant(f"method {name}", partial(theirs, method=name), kinds=kinds, slow=name in SLOW)
+
+
 CONTESTANTS = {
     contestant.name: contestant
     for contestant in (
-        Contestant(LIMIT, limit, frozen=True, kinds=(*MODELS, "command")),
+        Contestant(LIMIT, limit, frozen=True, kinds=(*MODELS, "methods", "command")),
         Contestant(ONE, partial(ours, correction="complete")),
         Contestant("heedmap positive", partial(ours, correction="positive")),
         Contestant("heedmap absolute", partial(ours, correction="absolute")),
         Contestant(DETECTIONS, several, kinds=("detr",)),
+        *_methods(),
         Contestant(
             "heedmap explain PICTURE",
             partial(command, words=("-m", "heedmap", "explain", "grey.png", "--quiet", "--model")),
             kinds=("command",),
         ),
         Contestant("heedmap --help", partial(command, words=("-m", "heedmap", "--help")), kinds=("command",)),
-        Contestant("limit again", limit, frozen=True, control=True, kinds=(*MODELS, "command")),
+        Contestant("limit again", limit, frozen=True, control=True, kinds=(*MODELS, "methods", "command")),
         Contestant(
             "dense per image",
             dense_per_image,
@@ -153,7 +174,7 @@ def set_up(
     models: dict[tuple[str | None, bool], nn.Module] | None = None,
 ) -> Run:
     """Load what the contestant needs; those with the same needs share a model through `models`."""
-    if contestant.name.startswith("heedmap"):
+    if contestant.name.startswith(("heedmap", "method")):
         import heedmap  # noqa: F401  (an import is loading, not explaining)
     models = {} if models is None else models
     key = (contestant.attention, contestant.frozen)

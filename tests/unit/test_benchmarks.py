@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from heedmap.methods import OURS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -44,6 +46,18 @@ def test_ten_detections_are_held_against_one(tmp_path):
     _, one, ten = json.loads(page.with_suffix(".json").read_text())["figures"]
     assert ten["beside"] == pytest.approx(ten["seconds"] / one["seconds"])
     assert f"{ten['beside']:.2f} x heedmap complete, at most 3.00: " in page.read_text()
+
+
+def test_every_method_has_a_row(tmp_path):
+    options = ["--cases", "tiny-methods", "--device", "cpu", "--repeats", "2", "--memory-repeats", "0"]
+    names = ["method heed", "method gradcam", "method inputxgradient", "method flow"]
+    page = import_module("benchmarks.__main__").main([*options, "--contestants", *names, "--out", str(tmp_path)])
+    rounds = {
+        f["contestant"]: len(f["all_seconds"]) for f in json.loads(page.with_suffix(".json").read_text())["figures"]
+    }
+    assert rounds == {"limit": 2, **dict.fromkeys(names, 2), "method flow": 1}
+    contestants = import_module("benchmarks.contestants").CONTESTANTS
+    assert {name for name in contestants if name.startswith("method ")} == {f"method {name}" for name in OURS}
 
 
 def test_memory_is_measured_in_a_process_of_its_own():
