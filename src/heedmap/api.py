@@ -87,7 +87,8 @@ def explain_each(
     foreign = [name for name in options if name not in taken]
     if foreign:
         raise InputError(_foreign(method, foreign[0], [name for name in taken if name not in GIVEN]))
-    if twice := [name for name in options if name in named and options[name] != named[name]]:
+    # a variant says noise=True, and options may say where
+    if twice := [name for name in options if name in named and named[name] not in (options[name], bool(options[name]))]:
         raise InputError(f"method={method!r} says {twice[0]}={named[twice[0]]!r}. Leave {twice[0]} out.")
     if "verify" in taken:
         options["verify"] = verify

@@ -430,8 +430,8 @@ OPTIONS = [
     Case(
         "an unknown method",
         errors.InputError,
-        lambda: vit(method="rollout"),
-        ("No method is called 'rollout'", "The methods are heed"),
+        lambda: vit(method="rollin"),
+        ("No method is called 'rollin'", "The methods are heed"),
     ),
     Case(
         "an unknown variant",
@@ -544,7 +544,7 @@ FILES = [
         "a file of a later version",
         errors.FileFormatError,
         opened("x.heed", lambda path: save_file({"value": torch.ones(1)}, path, metadata=NEWER)),
-        ("has format version 999", "this heedmap reads up to 2", "Upgrade heedmap"),
+        ("has format version 999", "this heedmap reads up to 3", "Upgrade heedmap"),
     ),
 ]
 
