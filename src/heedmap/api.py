@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.capture import record
-from heedmap.errors import InputError
+from heedmap.errors import InputError, WiringError
 from heedmap.methods import method as method_named
+from heedmap.moves import follow
 from heedmap.propagation import formed
 from heedmap.records import Explanation, Readout, Wiring
 from heedmap.storage import load
@@ -113,7 +114,13 @@ def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) 
     """Which stream reads which in every attention call of a model; print it for a table."""
     _check_module(model)
     with record(model, inputs) as recording:
-        return infer(recording.calls, recording.names, recording.bases, recording.marks, wiring)
+        seen = recording.calls, recording.names, recording.bases, recording.marks
+        try:
+            return infer(*seen, wiring)
+        except WiringError:
+            if wiring is not None:
+                raise
+            return follow(*seen)  # tokens are moved, as it seems; explain finds out where each went, or refuses
 
 
 def open(path: str | Path) -> Explanation:

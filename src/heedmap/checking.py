@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from heedmap.capture import Recording, check_parameters, record
-from heedmap.errors import DisconnectedError, InputError
+from heedmap.errors import DisconnectedError, HeedmapError, InputError, WindowsError, WiringError
+from heedmap.moves import follow
 from heedmap.probe import check_calls, check_tail, own_examples
 from heedmap.records import Mark, Origin, Readout, State, Wiring
+from heedmap.routes import Apart
 from heedmap.streams import Declaration, ends, frontier, infer
 
+Wire = Callable[..., Wiring]
+
+Result = TypeVar("Result")
+
+# models whose tokens are moved between calls, and the calls whose queries are of other tokens than their values
+_moving: weakref.WeakKeyDictionary[nn.Module, frozenset[int]] = weakref.WeakKeyDictionary()
 _trusted: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
 
 
@@ -26,6 +35,7 @@ def recorded(
     verify: str | bool,
     edits: Mapping[int, Tensor] | None = None,
     stems: bool = False,
+    wire: Wire = infer,
 ) -> contextlib.AbstractContextManager[tuple[Recording, Wiring]]:
     """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs.
 
@@ -35,7 +45,7 @@ def recorded(
         raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
     check_parameters(model)
     known = _trusted.setdefault(model, set()) if verify == "once" else set()
-    return _recorded(model, inputs, declared, known, verify is not False, edits, stems)
+    return _recorded(model, inputs, declared, known, verify is not False, edits, stems, wire)
 
 
 @contextlib.contextmanager
@@ -47,16 +57,40 @@ def _recorded(
     probe: bool,
     edits: Mapping[int, Tensor] | None,
     whole: bool,
+    wire: Wire,
 ) -> Iterator[tuple[Recording, Wiring]]:
     before = torch.get_rng_state()
     for stems in (whole or (probe and not known), True):
         torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
         with record(model, inputs, stems, edits) as recording:
-            wired = infer(recording.calls, recording.names, recording.bases, recording.marks, declared)
+            wired = wire(recording.calls, recording.names, recording.bases, recording.marks, declared)
             if stems or not probe or signature(model, recording, wired) in known:
                 yield recording, wired
                 return
             recording.forget()
+
+
+def followed(model: nn.Module, explained: Callable[[Wire], Result]) -> Result:
+    """A result by the wiring as it stands; where tokens are moved between calls, by following them."""
+    refused = None
+    if model not in _moving:
+        try:
+            return explained(infer)
+        except WiringError as error:
+            refused = error
+    apart = set(_moving.get(model, ()))
+    while True:
+        try:
+            found = explained(partial(follow, apart=apart))
+        except Apart as found_out:
+            apart.add(found_out.call)
+        except HeedmapError as error:
+            if refused is None:
+                raise
+            raise refused from error
+        else:
+            _moving[model] = frozenset(apart)
+            return found
 
 
 def signature(model: nn.Module, recording: Recording, wiring: Wiring) -> tuple[Any, ...]:
@@ -78,15 +112,19 @@ def _weights(model: nn.Module) -> int:
 def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
     """How many examples each call holds: the target's, or its stream's own where the target is a single number."""
     sizes = []
+    sources = {state.stream for moved in wiring.moved.values() for state in moved.sources}
     for call, seen in zip(wiring.calls, recording.calls, strict=True):
         met = seen.batch
+        if met is not None and call.reading.stream in sources | wiring.moved.keys() and met % batch == 0:
+            sizes.append(met)  # windows, or several pictures of one example
+            continue
         if met is None or met == batch:
             seen.fold_count(batch)
             sizes.append(batch)
             continue
         own = {recording.sizes[name][0] for name in call.reading.stream.split("+") if recording.sizes.get(name)}
         if batch != 1 or own != {met}:
-            raise InputError(
+            raise WindowsError(
                 f"Call {call.index} ({call.module}) attends over a batch of {met}, the target gives {batch} numbers. "
                 "heedmap expected one number per example of every stream: windows folded into the batch are not "
                 "followed, and pairs (an image and several texts) are explained one number at a time."

@@ -8,7 +8,8 @@
     │   └── BrokenInstallError    a package beside torch is missing or broken
     ├── InputError            inputs, batch or token counts that disagree
     ├── WiringError           which tokens a call reads is not certain: declare `wiring=`
-    │   └── MixedTokensError      tokens are moved or mixed between calls
+    │   ├── MixedTokensError      tokens are moved or mixed between calls
+    │   └── WindowsError          a call holds another number of examples than the target
     ├── ReadoutError          which rows the target reads is not certain: declare `readout=`
     ├── GradientError         relevance arrives where no gradient does
     ├── TargetError           the target is not one finite number per example
@@ -55,6 +56,10 @@ class WiringError(HeedmapError):
 
 class MixedTokensError(WiringError):
     """Tokens are moved or mixed between calls."""
+
+
+class WindowsError(WiringError, InputError):
+    """A call holds another number of examples than the target."""
 
 
 class ReadoutError(HeedmapError):

@@ -37,9 +37,31 @@ def check_calls(
 ) -> None:
     """Refuse a wiring whose tokens are moved or mixed before or between the calls that a walk passes.
 
-    `movers` are the marks, as bits, of operations that may have moved tokens where no gradient shows it.
+    `movers` are the marks, as bits, of operations that may have moved tokens where no gradient shows it. Streams whose
+    tokens are moved into one another are looked at one by one: how they hang together is told elsewhere.
     """
     passed = wiring.upstream(ends)
+    for streams in _apart(wiring):
+        among = {index for index in passed if wiring.calls[index].reading.stream in streams}
+        if among:
+            _check_among(among, wiring, calls, batches, pull, movers)
+
+
+def _apart(wiring: Wiring) -> list[set[str]]:
+    """The streams, in groups that read one another; all together where no tokens are moved."""
+    groups = [{stream} for stream in wiring.moved]
+    groups.append({stream for stream in wiring.tokens if stream not in wiring.moved})
+    for call in wiring.calls:
+        a, b = (next(group for group in groups if state.stream in group) for state in (call.reading, call.read))
+        if a is not b:
+            groups.remove(b)
+            a.update(b)
+    return groups
+
+
+def _check_among(
+    passed: set[int], wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], pull: Pull, movers: int
+) -> None:
     tensors: list[Tensor] = []
     claims: list[tuple[State, int]] = []
     for index in sorted(passed):
@@ -89,7 +111,7 @@ def check_tail(
     for index in ends:
         if index in found:
             rows[wiring.calls[index].state.stream] = _rows(calls[index].gradient(found[index], batches[index]))
-    for index in wiring.upstream(ends) - set(ends):
+    for index in wiring.upstream(ends, moved=False) - set(ends):
         if index not in found:
             continue
         state = wiring.calls[index].state
@@ -123,7 +145,8 @@ def own_examples(tensor: Tensor, calls: Mapping[int, Probed], batches: Sequence[
     once, twice = (pull([tensor], [cotangent], list(calls)) for cotangent in (plain, coded))
     for index in once:
         first, second = (calls[index].gradient(found[index], batches[index]) for found in (once, twice))
-        if not _agree(first, second, code[:, None, None, None]):
+        each = code.repeat_interleave(max(1, len(first) // len(code)))  # windows of one example lie together
+        if not _agree(first, second, each[:, None, None, None]):
             return False
     return bool(once)
 
@@ -160,6 +183,8 @@ def _check_stem(stream: str, first: Tensor, second: Tensor, code: Tensor, shared
         ways.append((True, code[0].view(*first.shape[:2], 1)))
     if (shared or batch == 1) and first.ndim == 2 and len(first) == tokens:
         ways.append((True, code[0][:, None]))
+    if (shared or batch == 1) and first.ndim >= 3 and len(first) == tokens and rest.numel() == 1:
+        ways.append((True, code[0].view(-1, 1, *rest)))
     if first.ndim >= 3 and len(first) == batch and rest.numel() == tokens:
         ways.append((False, code.view(batch, 1, *rest)))
     if first.ndim >= 4 and len(first) == batch and first.shape[1:-1].numel() == tokens:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,6 +52,17 @@ class Base:
 
     operation: str
     strong: bool  # it carries an input's content, not only positions or masks
+    names: int = 0  # the inputs and parameters that it is made of, as bits
+    shape: tuple[int, ...] = ()
+    behind: int = 0  # the tensors that it was laid out from, as bits
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens an example has in it; channels are last, or second where a convolution made it."""
+        if self.operation.startswith("conv") and len(self.shape) > 2:
+            places = math.prod(self.shape[2:])
+            return self.shape[0] if places == 1 else places
+        return self.shape[0] if len(self.shape) == 2 else math.prod(self.shape[1:-1])
 
 
 @dataclass(frozen=True)
@@ -126,24 +138,41 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """A stream that begins with the tokens of other states, put elsewhere; `end` of `call` is where it is met."""
+
+    call: int
+    end: str  # "reading" or "read"
+    sources: tuple[State, ...]
+
+
+@dataclass(frozen=True)
 class Wiring:
     """Which state reads which in each call, and how many tokens each stream has."""
 
     calls: tuple[Call, ...]
     tokens: Mapping[str, int]
     layouts: Mapping[str, int] = field(default_factory=dict, compare=False)  # the bases of each stream, as bits
+    moved: Mapping[str, Moved] = field(default_factory=dict, compare=False)  # by the stream that begins so
 
-    def upstream(self, ends: Iterable[int]) -> set[int]:
-        """All calls that the states after some calls are made of, those calls included."""
+    def upstream(self, ends: Iterable[int], moved: bool = True) -> set[int]:
+        """All calls that the states after some calls are made of, those calls included; also behind moved tokens."""
         found = set(ends)
         waiting = list(found)
         while waiting:
             call = self.calls[waiting.pop()]
-            for before in (call.reading.after, call.read.after):
-                if before is not None and before not in found:
+            for before in self._before(call, moved):
+                if before not in found:
                     found.add(before)
                     waiting.append(before)
         return found
+
+    def _before(self, call: Call, moved: bool) -> Iterator[int]:
+        for state in (call.reading, call.read):
+            if state.after is not None:
+                yield state.after
+            elif moved and state.stream in self.moved:
+                yield from (each.after for each in self.moved[state.stream].sources if each.after is not None)
 
     @property
     def streams(self) -> tuple[str, ...]:

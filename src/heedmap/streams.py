@@ -39,7 +39,7 @@ SAYS = {
 
 
 @dataclass
-class _Stream:
+class Stream:
     name: str
     tokens: int
     names: int
@@ -55,10 +55,10 @@ def infer(
     declared: Declaration | None = None,
 ) -> Wiring:
     """The wiring of the calls that were met."""
-    return _Inference(calls, names, bases, marks, {} if declared is None else declared).run()
+    return Inference(calls, names, bases, marks, {} if declared is None else declared).run()
 
 
-class _Inference:
+class Inference:
     def __init__(
         self,
         calls: Sequence[Seen],
@@ -73,7 +73,7 @@ class _Inference:
         self.strong = sum(1 << i for i, base in enumerate(bases) if base.strong)
         self.primary = sum(1 << i for i, name in enumerate(names) if name.kind == "input")
         self.declared = declared
-        self.streams: list[_Stream] = []
+        self.streams: list[Stream] = []
         self.calls: list[Call] = []
         self.fused: set[State] = set()
 
@@ -86,16 +86,8 @@ class _Inference:
         return Wiring(tuple(self.calls), tokens, layouts)
 
     def _call(self, seen: Seen) -> Call:
-        told = {**self.declared.get(seen.module, {}), **self.declared.get(seen.index, {})}
-        q, k, v = seen.origins
-        queries, keys = seen.counts
-        if "reading" in told:
-            reading = self._told(told["reading"], queries, q)
-        else:
-            reading = self._resolve(seen, "queries", q, queries)
-        read = self._told(told["read"], keys, v) if "read" in told else self._read(seen, k, v, keys)
-        self._check_tokens(seen, reading, queries, "queries")
-        self._check_tokens(seen, read, keys, "keys")
+        q, (queries, keys) = seen.origins[0], seen.counts
+        reading, read, told = self._ends(seen)
         kind = "B" if reading.stream != read.stream else "C" if reading in self.fused else "A"
         if kind != "A":
             self.fused.add(State(reading.stream, seen.index))
@@ -111,8 +103,22 @@ class _Inference:
             heads,
             kind,
             q or Origin(),
-            frozenset(told),
+            told,
         )
+
+    def _ends(self, seen: Seen) -> tuple[State, State, frozenset[str]]:
+        """The states that read and are read, and which of them were declared."""
+        told = {**self.declared.get(seen.module, {}), **self.declared.get(seen.index, {})}
+        q, k, v = seen.origins
+        queries, keys = seen.counts
+        if "reading" in told:
+            reading = self._told(told["reading"], queries, q)
+        else:
+            reading = self._resolve(seen, "queries", q, queries)
+        read = self._told(told["read"], keys, v) if "read" in told else self._read(seen, k, v, keys)
+        self._check_tokens(seen, reading, queries, "queries")
+        self._check_tokens(seen, read, keys, "keys")
+        return reading, read, frozenset(told)
 
     def _told(self, text: str, tokens: int, origin: Origin | None) -> State:
         """A declared state: an unknown stream begins here, and stands for all that its tokens come from.
@@ -123,7 +129,7 @@ class _Inference:
         if not stream or not number.isdigit():
             stream, number = text, ""
         if all(known.name != stream for known in self.streams):
-            self.streams.append(_Stream(stream, tokens, 0, 0, declared=True))
+            self.streams.append(Stream(stream, tokens, 0, 0, declared=True))
         known = next(known for known in self.streams if known.name == stream)
         if origin is not None:
             known.names |= origin.names
@@ -224,7 +230,7 @@ class _Inference:
         unique = name
         while unique in taken:
             unique, number = f"{name}#{number}", number + 1
-        self.streams.append(_Stream(unique, tokens, origin.names, content))
+        self.streams.append(Stream(unique, tokens, origin.names, content))
         return State(unique)
 
     def _name(self, origin: Origin) -> str:
@@ -309,8 +315,10 @@ def _check_join(mark: Mark, older: Origin, end: Call, upstream: set[int], wiring
         return
     if not latest and not older.bases & wiring.layouts.get(end.reading.stream, 0):
         return
-    before = [] if end.reading.after is None else [end.reading.after]
-    if mark.after_model or not mark.tokenwise or latest != before:
+    moved = wiring.moved.get(end.reading.stream) if end.reading.after is None else None
+    before = [state.after for state in ((end.reading,) if moved is None else moved.sources) if state.after is not None]
+    own = latest == before if moved is None else set(latest) <= set(before)
+    if mark.after_model or not mark.tokenwise or not own:
         named = " and ".join(str(wiring.calls[i].state) for i in latest) or "the tokens as they entered"
         raise _two_depths(end.state, named, mark.module)
 

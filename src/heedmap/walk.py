@@ -7,7 +7,7 @@ with is carried apart from what flowed, so that neither drowns the other.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from heedmap.errors import DisconnectedError, GradientError, InputError, UnsupportedError, WiringError
 from heedmap.propagation import Correct, Gradients, pull, pull_and_differentiate, push
 from heedmap.records import Call, Heads, Readout, State, Wiring
+from heedmap.routes import Route
 
 Wanted = tuple[bool, bool, bool]
 
@@ -28,6 +29,8 @@ class Walk:
         correct: Correct,
         ends: Mapping[State, Readout | None],
         noise: State | None = None,
+        routes: Sequence[Route] = (),
+        examples: int | None = None,
     ) -> None:
         self._wiring = wiring
         self._correct = correct
@@ -38,6 +41,8 @@ class Walk:
         self._noise = noise
         self._behind = _behind(noise, wiring) if noise else set()
         self._held: list[tuple[Call, Heads, Tensor]] = []
+        self._routes = list(routes)  # that nothing has come by yet
+        self._examples = examples
         self.readout: list[str] = []
 
     def step(
@@ -47,6 +52,7 @@ class Walk:
         call = self._wiring.calls[index]
         if call.state in self._ends:
             self._begin(call.state, gradient)
+        self._arrive(call.state, gradient)
         if index in self._behind:
             self._held.append((call, heads, gradient))
             return True, None
@@ -57,6 +63,14 @@ class Walk:
         if self._noise is not None:
             self._add_noise(self._noise)
         self._release()
+        for state in [route.source for route in self._routes if route.source.after is None]:
+            self._arrive(state, None)
+        for stream in self._wiring.moved:
+            for rows in (self._flow, self._start):
+                left = rows.pop(State(stream), None)
+                stuck = next((route.source for route in self._routes if route.into == State(stream)), None)
+                if stuck is not None and left is not None and bool(left.any()):
+                    raise no_gradient(stuck, self._wiring)
         self._check_arrived()
         flow, start = ({state.stream: row for state, row in rows.items()} for rows in (self._flow, self._start))
         reached = [stream for stream in self._wiring.tokens if stream in flow or stream in start]
@@ -77,9 +91,17 @@ class Walk:
             raise no_gradient(stuck, self._wiring)
 
     def _begin(self, state: State, gradient: Tensor) -> None:
-        row, named = opening(state, self._ends[state], gradient)
+        row, named = opening(state, self._ends[state], gradient, self._examples)
         self.readout.append(named)
         _add(self._start, state, row)
+
+    def _arrive(self, state: State, gradient: Tensor | None) -> None:
+        """Take in what reached tokens that were this state's before they were moved."""
+        for route in [each for each in self._routes if each.source == state]:
+            self._routes.remove(route)
+            for rows in (self._flow, self._start):
+                if route.into in rows:
+                    _add(rows, state, route.back(rows[route.into], gradient))
 
     def _cross(self, call: Call, heads: Heads, gradient: Tensor, wanted: Wanted | None = None) -> Gradients | None:
         self._passed.add(call.index)
@@ -138,12 +160,13 @@ def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:
     relevance[state] = row if held is None else held + row.to(held.device)
 
 
-def opening(state: State, readout: Readout | None, gradient: Tensor) -> tuple[Tensor, str]:
-    """The row of relevance that a state starts with, and what it is called."""
+def opening(state: State, readout: Readout | None, gradient: Tensor, examples: int | None = None) -> tuple[Tensor, str]:
+    """The row that a state starts with, and what it is called; the windows of an example share its start."""
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     if readout is None:
         weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
-        total = weight.sum(-1, keepdim=True)
+        total = weight.view(examples or len(weight), -1).sum(-1)
+        total = total.repeat_interleave(len(weight) // len(total))[:, None]
         if not bool(total.any()):
             raise DisconnectedError(
                 f"The target's gradient is zero at every row of {state}: nothing there moves it. heedmap expected "

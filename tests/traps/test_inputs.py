@@ -54,11 +54,6 @@ class Gated(Tower):
         return x + torch.relu(x[:, :1, :1]) * self.mix(x.mT).mT
 
 
-class Shifted(Tower):
-    def between(self, x):
-        return torch.roll(x, self.shift, 1)
-
-
 class Buffered(Tower):
     def between(self, x):
         return x + self.gate * self.mix(x.mT).mT
@@ -95,7 +90,6 @@ def test_a_gate_that_opens_on_another_input_is_met():
 
 
 CHANGES = {
-    "an attribute": (Shifted, lambda model: setattr(model, "shift", 1)),
     "a buffer": (Buffered, lambda model: model.gate.fill_(1.0)),
     "a parameter": (Scaled, lambda model: model.scale.data.fill_(1.0)),
 }

@@ -34,24 +34,6 @@ def plain_language_model(make, config, **inputs):
     assert [call.reading.after for call in e.wiring.calls] == [None, *range(config.num_hidden_layers - 1)]
 
 
-@pytest.mark.parametrize("batch", [1, 2])
-@pytest.mark.parametrize(("window", "depths"), [(4, [2, 2]), (4, [2]), (8, [2])])  # 8: one window is the whole image
-def test_swin(window, depths, batch):
-    heads = [1] * len(depths)
-    config = hf.SwinConfig(
-        image_size=16, patch_size=2, embed_dim=8, depths=depths, num_heads=heads, window_size=window, num_labels=5
-    )
-    model = built(hf.SwinForImageClassification, config)
-    refused(model, {"pixel_values": torch.randn(batch, 3, 16, 16)}, (WiringError, InputError), "expected")
-
-
-def test_llava_scatters_its_image():
-    vision = hf.CLIPVisionConfig(**WORDS, image_size=8, patch_size=4)
-    config = hf.LlavaConfig(vision_config=vision, text_config=hf.LlamaConfig(**TEXT), image_token_id=7)
-    inputs = {"input_ids": torch.tensor([[5, 7, 7, 7, 7, 6, 9]]), "pixel_values": torch.randn(1, 3, 8, 8)}
-    refused(built(hf.LlavaForConditionalGeneration, config), inputs, WiringError, "spliced.*wiring=")
-
-
 def test_deformable_detr_samples():
     backbone = hf.ResNetConfig(
         embedding_size=8,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from unittest import mock
 
 import torch
@@ -100,6 +100,16 @@ def maps(model: nn.Module, inputs: Sequence[Tensor], label: int) -> list[Tensor]
     gradients = torch.autograd.grad(value.sum(), weights)
     products = [(g * a).detach() for g, a in zip(gradients, weights, strict=True)]
     return [each.reshape(len(value), -1, *each.shape[-2:]).mean(1) for each in products]
+
+
+def moved(maps: Sequence[Tensor], moves: Mapping[int, Tensor]) -> Tensor:
+    """The same where tokens are moved after some calls, by a matrix (new token, old token) for each of these."""
+    start = relevance = torch.eye(maps[0].shape[-1], dtype=maps[0].dtype)
+    for number, each in enumerate(maps):
+        relevance = relevance + each @ relevance
+        if number in moves:
+            relevance, start = moves[number] @ relevance, moves[number] @ start
+    return (relevance - start)[:, 0]
 
 
 def flowed(maps: Sequence[Tensor], row: int = 0) -> Tensor:

@@ -132,10 +132,15 @@ def splicing():
     return model, {"input_ids": ids, "patches": torch.randn(2, 3, 8)}
 
 
-def test_a_splice_is_refused(splicing):
+def test_a_splice_is_followed_by_heed_and_refused_by_others(splicing):
     model, inputs = splicing
+    e = heedmap.explain(model, inputs, logit(3))
+    assert e.streams == ("patches", "input_ids")
+    shown = inputs["input_ids"] == 3
+    assert not e["input_ids"][shown].any()
+    assert e["input_ids"][~shown].all()
     with pytest.raises(errors.WiringError, match=r"spliced.*declare it: wiring=\{1: "):
-        heedmap.explain(model, inputs, logit(3))
+        heedmap.explain(model, inputs, logit(3), method="gae")
 
 
 class Answering(nn.Module):

@@ -182,7 +182,7 @@ INPUTS = [
     ),
     Case(
         "batches that disagree",
-        errors.InputError,
+        errors.WindowsError,
         lambda: heedmap.explain(shared("nn-encoder"), inputs_of("nn-encoder", 3), lambda output: output[:2, 0]),
         ("attends over a batch of 3, the target gives 2 numbers", "expected one number per example"),
     ),
@@ -355,13 +355,13 @@ WIRING = [
     Case(
         "tokens spliced between calls",
         errors.MixedTokensError,
-        lambda: heedmap.explain(Spliced(), {"x": x, "words": x}, 0),
+        lambda: heedmap.explain(Spliced(), {"x": x, "words": x}, 0, method="gae"),
         ("call 1", "spliced", "expected tokens that stay as they are", "declare it: wiring="),
     ),
     Case(
         "a token dropped between calls",
         errors.WiringError,
-        lambda: heedmap.explain(Written(lambda x: x[:, :-1]), x, 0),
+        lambda: heedmap.explain(Written(lambda x: x[:, :-1]), x, 0, method="gae"),
         (r"Call 1 \(Written\) has 5 queries", "'x' they come from has 6 tokens", "expected equal counts", "wiring="),
     ),
     Case(

@@ -14,7 +14,9 @@ from torch.utils import _pytree as pytree
 from heedmap.errors import InputError, UnsupportedError
 
 # masks and positions say where tokens are, not what they are
-AUXILIARY = re.compile(r"mask|position|token_type|segment|(^|_)pos(_|$)|(^|_)lengths?$", re.IGNORECASE)
+AUXILIARY = re.compile(
+    r"mask|position|token_type|segment|(^|_)pos(_|$)|(^|_)lengths?$|grid_thw|image_sizes|spatial_shapes", re.IGNORECASE
+)
 CACHES = ("past_key_values", "cache_params", "past_key_value", "layer_past")
 
 

@@ -96,11 +96,11 @@ class Recorder(Tracker, TorchFunctionMode):
                 origin = self._rearranged(name, args, origin)
             if origin.calls and results[0].is_floating_point():
                 tokens = self.calls[origin.calls.bit_length() - 1].counts[0]
-                pooled = results[0].ndim < 3 or tokens not in results[0].shape
+                pooled = results[0].ndim < 3 or tokens not in results[0].shape or "pool" in name
                 origin |= self._mark("move", name, origin, tokenwise=pooled)
                 self.unsteady |= not pooled and self._weights.get(operands[0]) is None
             elif origin.names and not origin.calls:
-                origin = origin._replace(bases=0) | self._base(name, origin)
+                origin = origin._replace(bases=0) | self._base(name, origin, results[0])
                 grown = name == "embedding" or results[0].requires_grad  # else no gradient could ever lead there
                 if self._stems and grown and not changed and isinstance(result, Tensor):
                     result = self._tap_base(result)

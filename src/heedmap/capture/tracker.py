@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class Tracker:
             self._primary |= bit
         origin = Origin(names=bit)
         if tensor.is_floating_point():
-            origin = origin | self._base(name, origin)
+            origin = origin | self._base(name, origin, tensor)
             if self._stems and kind == "input":
                 tensor = self._tap_base(tensor)
         self._origins.set(tensor, origin)
@@ -107,7 +108,7 @@ class Tracker:
             return None
         if name not in self._parameter_origins:
             origin = Origin(names=self._name(Name(name, "parameter")))
-            self._parameter_origins[name] = origin | self._base(name, origin)
+            self._parameter_origins[name] = origin | self._base(name, origin, tensor)
         return self._parameter_origins[name]
 
     def _name(self, name: Name) -> int:
@@ -115,8 +116,10 @@ class Tracker:
             self.names.append(name)
         return 1 << self.names.index(name)
 
-    def _base(self, operation: str, origin: Origin) -> Origin:
-        self.bases.append(Base(operation, bool(origin.names & self._primary)))
+    def _base(self, operation: str, origin: Origin, tensor: Tensor) -> Origin:
+        self.bases.append(
+            Base(operation, bool(origin.names & self._primary), origin.names, tuple(tensor.shape), origin.bases)
+        )
         return Origin(bases=1 << (len(self.bases) - 1))
 
     def _rearranged(self, name: str, args: Any, origin: Origin) -> Origin:
@@ -203,7 +206,7 @@ def _contains(a: Origin, b: Origin, primary: int) -> bool:
 def _has_tokens(tensor: Tensor, count: int) -> bool:
     if tensor.ndim == 2:
         return tensor.shape[0] % count == 0
-    return count in tensor.shape[:-1]
+    return count in tensor.shape[:-1] or math.prod(tensor.shape[1:-1]) == count
 
 
 def _plain(value: Any) -> bool:
