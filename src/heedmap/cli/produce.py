@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from heedmap.families.producing import Produced
 
 BESIDE = ("target", "loss", "guide", "side")  # options of one answer
-NEXT = "next best"
 
 
 def check(wish: Wish) -> None:
@@ -28,11 +27,6 @@ def check(wish: Wish) -> None:
     for name in BESIDE:
         if asked[name]:
             raise UsageError(f"--generate explains every word that the model writes. Leave --{name} out.")
-    if wish.against not in (None, NEXT):
-        raise UsageError(
-            f"--against {wish.against!r} with --generate: what is written is held against {NEXT!r}, or nothing. "
-            "For one word of the answer give --prefix and --target instead of --generate."
-        )
 
 
 def produce(
