@@ -12,7 +12,7 @@ import transformers
 import heedmap
 from heedmap import api, logit
 from heedmap.errors import InputError, ModelError
-from heedmap.families import openings, producing, words
+from heedmap.families import adding, openings, words
 from heedmap.layouts import Words
 
 sys.path.append(str(Path(__file__).parents[2] / "docs" / "worked"))
@@ -137,7 +137,7 @@ def test_what_comes_later_has_no_part_and_is_noticed_if_it_has(folder):
     for i, explanation in enumerate(raw):
         assert not explanation["decoder_input_ids"][0, i + 1 :].any()
     with pytest.raises(ModelError, match="looks ahead"):
-        producing._until(raw[4], "decoder_input_ids", 2)
+        adding.until(raw[4], "decoder_input_ids", 2)
 
 
 def test_one_forward_pass_explains_all(folder):

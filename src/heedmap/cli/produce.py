@@ -118,7 +118,7 @@ class Report:
 
 def _kept(base: Path, produced: Produced) -> list[str]:
     written = []
-    for number, word in enumerate(produced.words, start=1):
+    for number, word in enumerate(produced.told, start=1):
         path = base.with_name(f"{base.name}-{number}.heed")
         with beside(path) as new:
             word.explanation.save(new)
@@ -136,7 +136,7 @@ def _record(case: Case, produced: Produced, special: bool) -> dict[str, Any]:
             **({"against": produced.held_against(word.tokens)} if produced.against else {}),
             **numbers(word.explanation, special),
         }
-        for word in produced.words
+        for word in produced.told
     ]
     return {
         "picture": case.picture and str(case.picture),
@@ -144,5 +144,6 @@ def _record(case: Case, produced: Produced, special: bool) -> dict[str, Any]:
         "written": produced.text,
         "tokens": list(produced.tokens),
         "ended": produced.ended,
+        **({"against": produced.other} if produced.other else {}),
         "words": words,
     }

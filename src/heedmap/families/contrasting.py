@@ -19,6 +19,7 @@ from torch import Tensor
 
 from heedmap.errors import InputError
 from heedmap.families import words
+from heedmap.families.adding import added
 from heedmap.layouts import Shown, Words
 from heedmap.records import Explanation
 from heedmap.targets import Context, Target
@@ -118,11 +119,3 @@ def _added(flows: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Stream by stream; of rows of one stream some reach further."""
     names = dict.fromkeys(name for each in flows for name in each)
     return {name: added([each[name] for each in flows if name in each]) for name in names}
-
-
-def added(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of which some reach further."""
-    total = torch.zeros_like(max(rows, key=lambda row: row.shape[1]))
-    for row in rows:
-        total[:, : row.shape[1]] += row
-    return total

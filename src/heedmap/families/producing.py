@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.errors import InputError, ModelError
-from heedmap.families import contrasting, words, writing
+from heedmap.errors import InputError
+from heedmap.families import adding, contrasting, words, writing
 from heedmap.families.asking import Asked
-from heedmap.families.contrasting import Other, added
+from heedmap.families.contrasting import Other
 from heedmap.families.feeding import Fed
 from heedmap.families.looking import Look
 from heedmap.families.tasks import DECODERS, WRITERS
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from heedmap.families.model import Model
 
 WRITTEN = "written"  # the part of a text that the model wrote
+WHOLE = "all of it"
 NEXT = "next best"  # what a token may be held against: the one that the model liked best but for it
 
 
@@ -81,6 +82,11 @@ class Produced:
         groups += [(token,) for token in range(len(self.indices)) if token not in held]
         return tuple(self._word(tokens) for tokens in sorted(groups))
 
+    @property
+    def told(self) -> tuple[Word, ...]:
+        """The words, and last all of it where it was held against another continuation."""
+        return (*self.words, *(() if self.contrast is None else (Word(WHOLE, (), False, self.contrast),)))
+
     def save(self, path: str | Path, **options: Any) -> None:
         """Draw it: `.png` and `.svg` a table of written by read words, `.html` a page on which to choose a word."""
         from heedmap.render.produced import drawn
@@ -95,10 +101,14 @@ class Produced:
         special = self.begun + tokens[0] in self.layout.special
         held = self.held_against(tokens)
         answer = f"{text} rather than {held}" if held else text
-        return Word(text, tokens, special, _added([self.explanations[token] for token in tokens], text, answer))
+        return Word(
+            text, tokens, special, adding.together([self.explanations[token] for token in tokens], text, answer)
+        )
 
     def held_against(self, tokens: Sequence[int]) -> str:
-        """What the tokens of a word were held against, in a row."""
+        """What the tokens of a word were held against, in a row; what all was, of no token."""
+        if not tokens:
+            return self.other
         return " ".join(filter(None, (self.against[token] for token in tokens))) if self.against else ""
 
     def __repr__(self) -> str:
@@ -142,7 +152,7 @@ def produced(
         for index, place, (best, _), theirs in zip(ids, places, liked, beside, strict=True)
     ]
     found = explain(whole, asked)
-    cut = tuple(_until(each, stream, place + 1) for each, place in zip(found, places, strict=True))
+    cut = tuple(adding.until(each, stream, place + 1) for each, place in zip(found, places, strict=True))
     return Produced(
         text,
         stream,
@@ -200,7 +210,7 @@ def _contrast(
         for index, place, name in zip(other.indices[other.parted + 1 :], places, names, strict=True)
     ]
     found = explain(whole, asked) if asked else []
-    theirs = [_until(each, stream, place + 1) for each, place in zip(found, places, strict=True)]
+    theirs = [adding.until(each, stream, place + 1) for each, place in zip(found, places, strict=True)]
     told = text, other.phrase
     return contrasting.contrast(ours[other.parted :], theirs, stream, begun + other.parted, told, layout)
 
@@ -259,45 +269,3 @@ def _with(fed: Fed, stream: str, ids: Sequence[int], told: Words) -> tuple[Fed, 
     layout = words.joined(given, told, (*parts, (WRITTEN, len(ids))) if parts else ())
     shown = words.begins(layout, inputs[stream].shape[1])
     return replace(fed, inputs=inputs, layouts={**fed.layouts, stream: (shown,)}), layout
-
-
-# ---- explanations
-
-
-def _until(explanation: Explanation, stream: str, tokens: int) -> Explanation:
-    """The explanation without the tokens that were not yet written."""
-    later = explanation.relevance[stream][:, tokens:] if stream in explanation.relevance else None
-    if later is None:
-        return explanation
-    if bool(later.any()):
-        raise ModelError(
-            "A token is explained by tokens that come after it: this model looks ahead. heedmap expected one that "
-            "writes from left to right; explain it with heedmap.explain(module, inputs, ...)."
-        )
-    relevance = {**explanation.relevance, stream: explanation.relevance[stream][:, :tokens]}
-    starts = {**explanation.starts, stream: explanation.starts[stream][:, :tokens]}
-    return replace(explanation, relevance=relevance, starts=starts, shown=_shown(explanation, stream, tokens))
-
-
-def _shown(explanation: Explanation, stream: str, tokens: int) -> tuple[Any, ...]:
-    (shown,) = explanation.shown
-    layout: Any = shown.layouts[stream]
-    return (replace(shown, layouts={**shown.layouts, stream: words.begins(layout, tokens)}),)
-
-
-def _added(parts: Sequence[Explanation], word: str, answer: str) -> Explanation:
-    """The explanation of a word: those of its tokens added up, as what flowed is."""
-    last = parts[-1]
-    sums = {
-        name: {stream: added([getattr(part, name)[stream] for part in parts]) for stream in last.relevance}
-        for name in ("relevance", "starts")
-    }
-    return replace(
-        last,
-        target=" + ".join(part.target for part in parts),
-        value=torch.stack([part.value for part in parts]).sum(0),
-        readout=tuple(dict.fromkeys(row for part in parts for row in part.readout)),
-        predicted=None if any(part.predicted is None for part in parts) else (word,),
-        shown=tuple(replace(shown, answer=answer) for shown in last.shown),
-        **sums,
-    )

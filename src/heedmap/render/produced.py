@@ -8,7 +8,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
-from heedmap.layouts import Layout, Words
+from heedmap.layouts import Words
 from heedmap.render import matrices, painting, vectors
 from heedmap.render.matrices import Block, Matrix
 from heedmap.render.pages import page as page_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from heedmap.families.producing import Produced, Word
 
 SUFFIXES = (".png", ".svg", ".html")
+THEIRS = " (against)"  # behind the name of a stream: words of another continuation
 NAMED = 3  # words told by name in a terminal
 LOUD = 0.05
 LEAD = (
@@ -119,7 +120,7 @@ def terminal(produced: Produced, *, special: bool = False, top: int = NAMED) -> 
     table.add_column("written")
     table.add_column("logit" if not produced.against else "by", justify="right")
     for stream, part in keys:
-        table.add_column(_called(part or stream, produced), ratio=1)
+        table.add_column(_called(stream, part, produced), ratio=1)
     for word, panel in zip(shown, found, strict=True):
         cells = (_loudest(_view(panel, key), top) for key in keys)
         table.add_row(_row(word, produced), number(panel.value), *cells)
@@ -131,7 +132,7 @@ def terminal(produced: Produced, *, special: bool = False, top: int = NAMED) -> 
 
 def _shown(produced: Produced, special: bool) -> list[Word]:
     """The words; where nothing but special tokens was written, those."""
-    return [word for word in produced.words if special or not word.special] or list(produced.words)
+    return [word for word in produced.told if special or not word.special] or list(produced.told)
 
 
 def _placed(shown: Sequence[Word], special: bool) -> bool:
@@ -154,28 +155,28 @@ def _block(key: tuple[str, str], found: Sequence[Panel], produced: Produced, spe
     longest = max((view for view in views if view is not None), key=lambda view: len(view.units))
     names = [unit.name for unit in longest.units]
     if stream == produced.stream:  # a word that is not yet whole in one row is in the next
-        names = [unit.name for unit in _units(produced.layout, special)]
+        names = [unit.name for unit in _units(produced.layout, part, special)]
     rows = [() if view is None else view.units for view in views]
-    return matrices.block(_called(part or stream, produced), names, rows, longest.kind == "frames")
+    return matrices.block(_called(stream, part, produced), names, rows, longest.kind == "frames")
 
 
-def _units(layout: Words, special: bool) -> list[Unit]:
-    told: Layout = layout
-    (view,) = read("", told, [0.0] * len(layout.texts))
+def _units(layout: Words, part: str, special: bool) -> list[Unit]:
+    view = next(view for view in read("", layout, [0.0] * len(layout.texts)) if view.part == part)
     return [unit for unit in view.units if special or not unit.special]
 
 
-def _called(stream: str, produced: Produced) -> str:
-    """A stream by its name, and what it is."""
-    if stream != produced.stream:
-        return f"{stream}: given"
-    return f"{stream}: written before" if stream.startswith("decoder") else f"{stream}: given, then written"
+def _called(stream: str, part: str, produced: Produced) -> str:
+    """A stream by its name, and what it is; of one in which several speak, who."""
+    if stream == produced.stream:
+        return "written before" if part == "written" else part or f"{stream}: written before"
+    return "the other's own words" if stream.endswith(THEIRS) else f"{stream}: given"
 
 
 def _row(word: Word, produced: Produced) -> str:
     """A word, a star where it was not the model's first choice, in brackets what it was held against."""
     star = "*" if set(word.tokens) & set(produced.overruled) else ""
-    return f"{word.text}{star} ({produced.held_against(word.tokens)})" if produced.against else f"{word.text}{star}"
+    held = produced.held_against(word.tokens)
+    return f"{word.text}{star} ({held})" if held else f"{word.text}{star}"
 
 
 def _title(produced: Produced) -> str:
@@ -188,7 +189,12 @@ def _note(produced: Produced, found: Sequence[Panel], blocks: Sequence[Block]) -
     for one in blocks:
         if len(one.columns) < one.all and not one.timed:
             told += f" Of {one.all} words of {one.name.split(':')[0]} the {len(one.columns)} loudest are shown."
-    if produced.against:
+    if produced.other:
+        told += (
+            " Each word is its log-probability; from the one that stands beside its counterpart in brackets on, these, "
+            "less those of the other's words, add up to log p(all of it) − log p(the other)."
+        )
+    elif produced.against:
         told += " In brackets the next best, against which each word is held."
     if produced.overruled:
         told += " * The model liked another token better, which its generation config forbade."
