@@ -34,7 +34,7 @@ def encode(
     for laid, row in zip(texts, rows, strict=True):
         if most is not None and len(row["input_ids"]) > most:
             raise InputError(
-                f"The text {_brief(laid.text)!r} has {len(row['input_ids'])} tokens; this model takes {most}. "
+                f"The text {brief(laid.text)!r} has {len(row['input_ids'])} tokens; this model takes {most}. "
                 "Shorten it."
             )
     full = most if str(config.model_type).startswith("siglip") else None  # trained on texts of full length
@@ -265,5 +265,5 @@ def _special(tokenizer: Any, index: int) -> bool:
     return index in tokenizer.all_special_ids or bool(added is not None and added.special)
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."

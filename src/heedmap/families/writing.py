@@ -43,7 +43,8 @@ def room(config: Any, begun: int, tokens: int, phrase: str = "") -> int:
     if places is not None and begun >= places:
         raise InputError(f"{begun} tokens are there already, and this model takes {places}. Shorten what was given.")
     if phrase and places is not None and begun + tokens > places:
-        raise InputError(f"against={phrase!r} has {tokens} tokens, and this model has {places - begun} places left.")
+        left = f"{tokens} tokens, and this model has {places - begun} places left"
+        raise InputError(f"against={words.brief(phrase)!r} has {left}. Shorten it.")
     return tokens if places is None else min(tokens, places - begun)
 
 
