@@ -135,7 +135,7 @@ def produced(
     ids = _written(model, fed, tokens)
     ended = writing.ends(model.module, ids[-1])
     other = None
-    if against not in (None, NEXT):
+    if against is not None and _letters(against) != _letters(NEXT):
         other = contrasting.other(model.processor.text, against, ids, ended, model.task in DECODERS)
         writing.room(model.module.config, begun, len(other.indices), other.phrase)
     text, told = words.written(model.processor.text, ids)
@@ -243,8 +243,6 @@ def _check(model: Model, fed: Fed, tokens: int, against: str | None) -> None:
             f"against={against!r}. heedmap expected another continuation in words, from its first word on, or "
             f"{NEXT!r}: the token that the model liked best but for each that it wrote."
         )
-    if against is not None and against != NEXT and _letters(against) == _letters(NEXT):
-        raise InputError(f"against={against!r}. Did you mean {NEXT!r}?")
 
 
 # ---- what was written, given to the model
