@@ -56,7 +56,7 @@ def laid_out(tokenizer: Any, given: str | Conversation) -> Laid:
     if not spans:  # a template that rewrites what is said: whose it is cannot be told
         return Laid(text, (("given", 0, len(text)),))
     names = _numbered([message["role"] for message in given])
-    return Laid(text, tuple((name, first, last) for name, (first, last) in zip(names, spans, strict=True)))
+    return Laid(text, tuple((names[i], first, last) for i, (first, last) in enumerate(spans)))
 
 
 def hidden(laid: Laid, spans: Sequence[tuple[int, int]]) -> list[bool]:
