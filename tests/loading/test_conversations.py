@@ -13,6 +13,7 @@ from folders import LANGUAGE, WINDOW
 import heedmap
 from heedmap import api
 from heedmap.errors import InputError
+from heedmap.families import sinks
 from heedmap.render import views
 
 sys.path.append(str(Path(__file__).parents[1] / "oracle"))
@@ -279,3 +280,59 @@ def test_another_continuation_must_be_another(folder):
         model.explain_produced(text=TEXT, tokens=3, against=" ")
     with pytest.raises(InputError, match="not in this model's vocabulary"):
         heedmap.load(folder("t5")).explain_produced(text=TEXT, tokens=3, against="ζέβρα")
+
+
+# ---- sinks
+
+
+LONG = "is there a zebra in the picture? the film was good"
+
+
+def sunk(model):
+    """A GPT-2 whose first place has a key that every query looks for."""
+    wide = model.module.config.n_embd
+    axis = torch.randn(wide)
+    axis = axis - axis.mean()
+    with torch.no_grad():
+        model.module.transformer.wpe.weight[0] = 100 * axis / axis.norm()
+        for block in model.module.transformer.h:
+            block.attn.c_attn.weight[:, wide : 2 * wide] += torch.outer(axis / axis.norm(), torch.ones(wide))
+            block.attn.c_attn.bias[:wide] += 0.5
+    return model
+
+
+def test_a_sink_is_found_told_and_left_out_of_pictures_alone(folder):
+    model = heedmap.load(folder("gpt2"))
+    assert "sinks" not in model.explain(text=LONG).metadata
+    sunk(model)
+    explanation = model.explain(text=LONG)
+    inputs = model.inputs(text=LONG)[0]
+    share = np.mean([weights[0, :, 1:, 0].mean().item() for weights in api.weights(model.module, inputs)])
+    assert explanation.metadata["sinks"] == f"'is' (token 0): {share:.0%}"
+    (panel,) = views.panels(explanation)
+    assert [unit.name for unit in panel.views[0].units][0] == "there"
+    assert [unit.name for unit in panel.views[0].left_out] == ["is (sink)"]
+    plain = api.explain(model.module, inputs)
+    torch.testing.assert_close(explanation["input_ids"], plain["input_ids"])
+    found = model.explain_produced(text=LONG, tokens=3)
+    assert found.layout.special == {0: "is (sink)"}
+    assert len(found.words) == len([word for word in found.layout.words if word[0] >= found.begun])
+
+
+def test_a_token_that_is_read_like_the_others_is_no_sink(folder):
+    """The first of few tokens is given much where all are read alike; windows and caps change nothing of that."""
+    for name in ("gpt2", "llama", *LANGUAGE):
+        model = heedmap.load(folder(name))
+        with torch.no_grad():
+            for parameter in model.module.parameters():
+                parameter.mul_(0.1)
+        assert "sinks" not in model.explain(text=LONG).metadata, name
+
+
+def test_of_a_long_text_some_tokens_are_asked(folder, monkeypatch):
+    model = sunk(heedmap.load(folder("gpt2")))
+    every = model.explain(text=LONG).metadata["sinks"]
+    monkeypatch.setattr(sinks, "ROWS", 11)
+    some = model.explain(text=LONG).metadata["sinks"]
+    assert some.startswith("'is' (token 0): ")
+    assert abs(float(some[-3:-1]) - float(every[-3:-1])) <= 5

@@ -13,7 +13,7 @@ from heedmap.cli.drawing import write
 from heedmap.cli.files import Folder, called, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
 from heedmap.cli.models import Wish, caution, doubt, example, explained, given, known, loaded, reader, targets
-from heedmap.cli.numbers import at, numbers
+from heedmap.cli.numbers import at, numbers, tell_sinks
 from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, busy, dump, say, show, warn
 
 if TYPE_CHECKING:
@@ -155,6 +155,7 @@ class _Report:
         record: dict[str, Any] = {"picture": case.picture and str(case.picture), "explanations": found}
         files = self._write(case, explanations, record)
         self.records.append({**record, "files": files})
+        tell_sinks(case, explanations)
         if self.silent:
             return
         for each_found in found:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from heedmap.cli.talk import warn
+
 if TYPE_CHECKING:
+    from heedmap.cli.many import Case
     from heedmap.records import Explanation
     from heedmap.render import View
     from heedmap.render.units import Unit
@@ -47,6 +50,12 @@ def _stream(view: View) -> dict[str, Any]:
 def _unit(unit: Unit, placed: bool = False) -> dict[str, Any]:
     window = {} if placed or unit.window is None else {"window": unit.window}
     return {"name": unit.name, "value": None if unit.silent else unit.value, **window}
+
+
+def tell_sinks(case: Case, explanations: Sequence[Explanation]) -> None:
+    """A line of what is left out of pictures because all is read through it."""
+    if sinks := next((explanation.metadata.get("sinks") for explanation in explanations), None):
+        warn(f"{case.name}: attention sinks, left out of pictures unless --special is given: {sinks} of the attention.")
 
 
 def at(box: Sequence[float] | None) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.cli.files import Folder, beside, called, slug
 from heedmap.cli.many import Case, Tally, cases, each
 from heedmap.cli.models import Wish, given, reader
-from heedmap.cli.numbers import numbers
+from heedmap.cli.numbers import numbers, tell_sinks
 from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Report:
         record = _record(case, produced, self.special)
         files = self._write(case, produced, record)
         self.records.append({**record, "files": files})
+        tell_sinks(case, produced.explanations)
         if self.silent:
             return
         say(f"{case.name}: {produced.text or 'nothing but special tokens'}{'' if produced.ended else ' …'}")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from heedmap import api
 from heedmap.errors import InputError, LabelError
 from heedmap.estimate import estimate
-from heedmap.families import answering, laying, words
+from heedmap.families import answering, laying, sinks, words
 from heedmap.families.answering import Answer
 from heedmap.families.asking import Asked, ask
 from heedmap.families.feeding import Fed, feed
@@ -279,6 +279,9 @@ class Model:
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
         base = laying.shown(fed, self.config, found[0].wiring.tokens, order) if found else ()
+        sunk = ""
+        if found and self.task == "text-generation":
+            base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)
         finished = []
         for explanation, one in zip(found, asked, strict=True):
             predicted = one.predicted or explanation.predicted
@@ -289,7 +292,8 @@ class Model:
                 )
                 for i, example in enumerate(base)
             )
-            finished.append(replace(explanation, predicted=predicted, shown=shown))
+            metadata = {**explanation.metadata, **({sinks.TOLD: sunk} if sunk else {})}
+            finished.append(replace(explanation, predicted=predicted, shown=shown, metadata=metadata))
         return finished
 
     def _names_index(self, fed: Fed) -> Any:

@@ -20,6 +20,7 @@ from heedmap.families.asking import Asked
 from heedmap.families.contrasting import Other
 from heedmap.families.feeding import Fed
 from heedmap.families.looking import Look
+from heedmap.families.sinks import WRITTEN
 from heedmap.families.tasks import DECODERS, WRITERS
 from heedmap.layouts import Words
 from heedmap.records import Explanation
@@ -30,7 +31,6 @@ from heedmap.targets.fields import logits_of
 if TYPE_CHECKING:
     from heedmap.families.model import Model
 
-WRITTEN = "written"  # the part of a text that the model wrote
 WHOLE = "all of it"
 NEXT = "next best"  # what a token may be held against: the one that the model liked best but for it
 
@@ -152,6 +152,8 @@ def produced(
         for index, place, (best, _), theirs in zip(ids, places, liked, beside, strict=True)
     ]
     found = explain(whole, asked)
+    known: Any = found[-1].shown[0].layouts[stream]
+    layout = words.hiding(layout, known.special)
     cut = tuple(adding.until(each, stream, place + 1) for each, place in zip(found, places, strict=True))
     return Produced(
         text,

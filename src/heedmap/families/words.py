@@ -100,6 +100,13 @@ def between(layout: Words, first: int, last: int) -> Words:
     return Words(layout.texts[first:last], tuple(filter(None, words)), special, kept)
 
 
+def hiding(layout: Words, names: Mapping[int, str]) -> Words:
+    """The same text with more of its tokens special."""
+    groups = (tuple(token for token in word if token not in names) for word in layout.words)
+    texts = tuple(names.get(i, text) for i, text in enumerate(layout.texts))
+    return Words(texts, tuple(filter(None, groups)), {**layout.special, **names}, layout.parts)
+
+
 def begins(layout: Words, tokens: int) -> Words:
     """The first tokens of a text; a word that goes on after them is cut."""
     return between(layout, 0, tokens)
