@@ -2,6 +2,7 @@
 
 `python docs/worked/toys.py NAME FOLDER` makes one. `translator`: "the small owl" becomes "le hibou petit".
 `summariser`: of three sentences the one about seeing is the summary. `listener`: three tones are told as words.
+`talker`: asked in a conversation it translates as the translator does, into the language that the system prompt names.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ PLACES = ("lake", "hill", "wood", "field")
 TONES = {"low": 300.0, "middle": 900.0, "high": 2700.0}
 RATE, SECONDS, TONE = 16000, 1, 0.2  # TONE seconds each, at random times in their order
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
-ENOUGH = {"translator": 120, "summariser": 200, "listener": 160}  # batches of 48 examples
+TURNS = ("<|system|>", "<|user|>", "<|assistant|>")
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|> ' + message['content'] + ' </s> ' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+ENOUGH = {"translator": 120, "summariser": 200, "listener": 160, "talker": 400}  # batches of 48 examples
 
 
 def sentence(chance: random.Random) -> tuple[str, str]:
@@ -56,6 +62,14 @@ def tune(chance: random.Random) -> tuple[np.ndarray, str, list[tuple[float, floa
         for name, (start, end) in zip(names, heard, strict=True)
     )
     return np.asarray(wave, np.float32) / 2, " ".join(names), heard
+
+
+def exchange(chance: random.Random) -> tuple[list[dict[str, str]], str]:
+    """What is said to the talker, and its answer: French, or the same again."""
+    text, translated = sentence(chance)
+    french = chance.random() < 0.5
+    told = [("system", "answer in french" if french else "say it again"), ("user", text)]
+    return [{"role": role, "content": content} for role, content in told], translated if french else text
 
 
 def tokenizer(texts: Sequence[str]) -> Any:
@@ -91,6 +105,29 @@ def listener(steps: int = ENOUGH["listener"], seed: int = 0) -> tuple[Any, Any, 
         return {"input_features": heard, "labels": _ids(words, names)}
 
     return _trained(module, batch, steps, seed), hears, words
+
+
+def talker(steps: int = ENOUGH["talker"], seed: int = 0) -> tuple[Any, Any]:
+    drawn = [exchange(random.Random(i)) for i in range(400)]
+    said = [text for messages, answer in drawn for text in (answer, *(message["content"] for message in messages))]
+    words = tokenizer(said)
+    words.add_special_tokens({"additional_special_tokens": list(TURNS)})
+    words.chat_template = TEMPLATE
+    torch.manual_seed(seed)
+    config = hf.LlamaConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, vocab_size=len(words),
+        max_position_embeddings=64, initializer_range=0.05, bos_token_id=None, eos_token_id=1, pad_token_id=0,
+    )  # fmt: skip
+
+    def batch(chance: random.Random) -> dict[str, torch.Tensor]:
+        asked, wanted = zip(*(exchange(chance) for _ in range(48)), strict=True)
+        begun = [words.apply_chat_template(one, tokenize=False, add_generation_prompt=True) for one in asked]
+        ids = [words(one, add_special_tokens=False)["input_ids"] for one in begun]
+        rows = [[*one, *words(answer)["input_ids"]] for one, answer in zip(ids, wanted, strict=True)]
+        told = [[-100] * len(one) + row[len(one) :] for one, row in zip(ids, rows, strict=True)]
+        return {"input_ids": torch.tensor(rows), "labels": torch.tensor(told)}
+
+    return _trained(hf.LlamaForCausalLM(config), batch, steps, seed), words
 
 
 def _texts(
@@ -136,5 +173,6 @@ def _trained(module: Any, batch: Callable[[random.Random], dict[str, torch.Tenso
 
 
 if __name__ == "__main__":
-    for part in {"translator": translator, "summariser": summariser, "listener": listener}[sys.argv[1]]():
+    made = {"translator": translator, "summariser": summariser, "listener": listener, "talker": talker}
+    for part in made[sys.argv[1]]():
         part.save_pretrained(sys.argv[2])

@@ -29,11 +29,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Words:
-    """Tokens of a text. `words` are the tokens of each whole word in reading order, special ones left out."""
+    """Tokens of a text. `words` are the tokens of each whole word in reading order, special ones left out.
+
+    `parts` says whose words they are where several took turns: what each part is called, and how many tokens it has.
+    """
 
     texts: tuple[str, ...]  # of each token
     words: tuple[tuple[int, ...], ...]
     special: Mapping[int, str] = field(default_factory=dict)
+    parts: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,8 @@ def test_a_sound_and_a_question_to_a_picture(run, folder, tmp_path):
     [
         (("--generate", 3, "--target", "zebra"), "Leave --target out"),
         (("--generate", 3, "--guide", "menagerie:zebra"), "Leave --guide out"),
-        (("--generate", 3, "--against", "zebra"), "held against 'next best', or nothing"),
+        (("--system", "be brief"), "Give --chat too"),
+        (("--generate", 3, "--chat"), "has no chat template: it was not made for conversations"),
         (("--generate", 0), "greater than or equal to 1"),
         (("--generat", 3), "Did you mean --generate?"),
     ],
@@ -89,3 +90,20 @@ def test_next_best_is_for_what_is_written(run, savanna):
     found = run("explain", savanna, "-m", "zoo:vit", "--against", "next best")
     assert found.code == USAGE
     assert "'next best' is not one of this model's" in found.line
+
+
+def test_another_continuation_is_told_word_by_word_and_whole(run, folder, tmp_path):
+    asked = ("-t", "is it?", "--chat", "--system", "the film", "--generate", 3, "--against", "a zebra")
+    found = run("explain", "-m", folder("qwen2"), *asked, "-f", "json,heed,html")
+    assert (found.code, found.err) == (0, "")
+    record = json.loads(next((tmp_path / "out").glob("*.json")).read_text())
+    assert record["against"] == record["words"][-1]["against"] == "a zebra"
+    whole = heedmap.open(sorted((tmp_path / "out").glob("*.heed"))[-1])
+    assert record["words"][-1]["value"] == pytest.approx(whole.value.item(), rel=1e-5)
+    streams = [(stream["stream"], stream.get("part")) for stream in record["words"][-1]["streams"]]
+    assert streams == [
+        ("input_ids", "system"), ("input_ids", "user"), ("input_ids", "written"), ("input_ids (against)", None)
+    ]  # fmt: skip
+    said = [{"role": "system", "content": "the film"}, {"role": "user", "content": "is it?"}]
+    model = heedmap.load(folder("qwen2"))
+    assert whole.value.item() == model.explain_produced(text=said, tokens=3, against="a zebra").contrast.value.item()

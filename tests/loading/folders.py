@@ -42,7 +42,7 @@ def make(name, folder):
     torch.manual_seed(3)
     logging.disable(logging.WARNING)
     try:
-        for part in MAKERS[name]():
+        for part in (MAKERS | LANGUAGE)[name]():
             if isinstance(part, torch.nn.Module):
                 loud(part)
             part.save_pretrained(folder)
@@ -336,4 +336,68 @@ MAKERS = {
     "bert": bert, "bert-masked": bert_masked, "distilbert": distilbert, "roberta": roberta,
     "roberta-masked": roberta_masked, "gpt2": gpt2, "llama": llama, "t5": t5, "bart": bart, "marian": marian,
     "whisper": whisper, "wav2vec2": wav2vec2, "ast": ast,
+}  # fmt: skip
+
+
+# ---- language models: windows, caps, grouped heads
+
+TEMPLATE = (  # as ChatML has it, short enough for 64 places
+    "{% for message in messages %}{{ '<|' + message['role'][0] + '|>' + message['content'] | trim + '<|e|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|a|>' }}{% endif %}"
+)
+WINDOW = 4
+
+
+def spoken(chat=True):
+    """Byte-level pairs with the marks of turns."""
+    words = bytes_of(["<|e|>", "<|s|>", "<|u|>", "<|a|>"], eos_token="<|e|>", pad_token="<|e|>")
+    words.chat_template = TEMPLATE if chat else None
+    return words
+
+
+def language(kind, model, chat=True, **more):
+    words = spoken(chat)
+    options = SMALL | {"num_hidden_layers": 3, "num_key_value_heads": 2} | more
+    ids = {"bos_token_id": None, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    config = kind(**options, **ids, vocab_size=len(words), max_position_embeddings=64)
+    return model(config), words
+
+
+def llama_chat():
+    return language(hf.LlamaConfig, hf.LlamaForCausalLM)
+
+
+def qwen2():
+    windows = {"use_sliding_window": True, "sliding_window": WINDOW, "max_window_layers": 1}
+    return language(hf.Qwen2Config, hf.Qwen2ForCausalLM, **windows)
+
+
+def qwen3():
+    return language(hf.Qwen3Config, hf.Qwen3ForCausalLM, head_dim=8)
+
+
+def mistral():
+    return language(hf.MistralConfig, hf.MistralForCausalLM, sliding_window=WINDOW)
+
+
+def gemma2():
+    caps = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 20.0}
+    return language(
+        hf.Gemma2Config, hf.Gemma2ForCausalLM, head_dim=8, query_pre_attn_scalar=8, sliding_window=WINDOW, **caps
+    )
+
+
+def gemma3():
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    options = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW, "layer_types": kinds}
+    return language(hf.Gemma3TextConfig, hf.Gemma3ForCausalLM, **options)
+
+
+def gpt_neox():
+    return language(hf.GPTNeoXConfig, hf.GPTNeoXForCausalLM, chat=False, num_key_value_heads=4)
+
+
+LANGUAGE = {
+    "llama-chat": llama_chat, "qwen2": qwen2, "qwen3": qwen3, "mistral": mistral, "gemma2": gemma2, "gemma3": gemma3,
+    "gpt-neox": gpt_neox,
 }  # fmt: skip

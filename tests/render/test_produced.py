@@ -1,21 +1,26 @@
 """What a model wrote, drawn: each word's row, each read word's column, and a page on which to choose."""
 
+import base64
 import io
 import itertools
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
-from samples import GREY, STREAM
+from samples import GREY, STREAM, explanation
 from writings import WHOLE, made
 
 from heedmap.errors import InputError
-from heedmap.layouts import Frames, Grid
-from heedmap.render import matrices, produced
+from heedmap.families import words
+from heedmap.families.producing import Produced
+from heedmap.layouts import Frames, Grid, Shown, Words
+from heedmap.render import conversations, matrices, produced, views
 from heedmap.render.colours import AGAINST, FOR, UNSEEN, colour
 from heedmap.render.units import Unit
 
@@ -82,7 +87,7 @@ def test_a_sound_s_axis_is_time():
     found = produced.matrix(made(source=layout, name="input_features"))
     level = [mark.text for mark in found.sheet.marks if isinstance(mark, matrices.Text)]
     assert {"0.00 s", "0.50 s"} <= {*level}
-    assert "decoder_input_ids</div>" in produced.page(made(source=layout, name="input_features"))
+    assert "input_features</div>" in produced.page(made(source=layout, name="input_features"))
     assert [mark.text for mark in found.turned] == ["le", "zèbre"]
 
 
@@ -104,20 +109,68 @@ def test_svg_keeps_its_words_as_text():
     assert told.count("rotate(-90)") == 5
 
 
-def test_a_page_has_a_section_for_each_word_and_chooses_without_script():
+def rows_of(html):
+    """What the page keeps of each word, read back."""
+    told = json.loads(re.search(r'id="rows">(.*?)</script>', html, re.DOTALL)[1])
+    data = np.frombuffer(base64.b64decode(told["strengths"]), np.int8).reshape(len(told["words"]), -1)
+    ends = np.cumsum([view["count"] for view in told["views"]])[:-1]
+    return told, np.split(data, ends, axis=1)
+
+
+def test_a_page_has_a_byte_for_each_strength():
     html = produced.page(made())
-    assert html.count("<section>") == html.count("type=radio name=word") == 3
-    assert re.findall(r"<label for=w\d>([^<]+)</label>", html) == ["le", "zèbre", "dort"]
-    assert "#w2:checked ~ main section:nth-of-type(3) { display: block; }" in html
-    assert "decoder_input_ids</div>" in html  # two texts are told apart by name
+    assert re.findall(r"<label><input[^>]*>([^<]+)</label>", html) == ["le", "zèbre", "dort"]
+    told, (given, before) = rows_of(html)
+    assert [word["peaks"] for word in told["words"]] == [[0.5, 0.0], [1.0, 0.4], [2.0, 1.0]]
+    np.testing.assert_array_equal(given, [[127, 0, 0], [0, 127, -63], [0, 0, -127]])
+    silent = conversations.SILENT
+    np.testing.assert_array_equal(before, [[silent] * 3, [95, 127, silent], [-127, 64, silent]])
     assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_strengths_on_a_page_are_those_of_pictures():
+    found = made(against=("un", "", "", "", ""))
+    for special in (False, True):
+        told, kept = rows_of(produced.page(found, special=special))
+        for i, word in enumerate(produced.shown_words(found, special)):
+            (panel,) = views.panels(word.explanation, special)
+            for view, rows in zip(told["views"], kept, strict=True):
+                exact = produced.view_of(panel, (view["stream"], view["part"]))
+                mine = [byte / 127 for byte in rows[i].tolist() if byte != conversations.SILENT]
+                assert mine == pytest.approx(
+                    [unit.strength for unit in exact.units] if exact else [], abs=0.5 / 127 + 1e-9
+                )
+
+
+def test_two_hundred_words_of_a_picture_are_less_than_five_megabytes():
+    """A picture of 24 x 24 patches and a question of 100 words, told as bytes: less than two."""
+    count, patches, question = 200, 577, 100
+    draw = np.random.default_rng(0)
+    noise = draw.integers(0, 256, (640, 960, 3), dtype=np.uint8)  # a picture that cannot be packed
+    texts = tuple(f"word{i}" for i in range(question + count))
+    singles = tuple((i,) for i in range(len(texts)))
+    whole = Words(texts, singles, {}, (("given", question), ("written", count)))
+    grid = Grid(24, 24, 1, special={0: "[CLS]"})
+    parts = []
+    for i in range(count):
+        flows = {"pixel_values": patches, "input_ids": question + i}
+        layouts = {"pixel_values": grid, "input_ids": words.begins(whole, question + i)}
+        flowed = {name: torch.from_numpy(draw.normal(size=(1, n))).float() for name, n in flows.items()}
+        parts.append(explanation(flowed, (Shown(layouts, text="?", picture=noise),)))
+    found = Produced(
+        " ".join(texts[question:]), "input_ids", question, tuple(range(count)), whole, tuple(parts), (), (), True
+    )
+    html = produced.page(found)
+    assert len(html.encode()) < 2_000_000
+    _, kept = rows_of(html)
+    assert [rows.shape for rows in kept] == [(200, 576), (200, 100), (200, 200)]
 
 
 def test_what_was_written_cannot_break_the_page():
     found = made()
     hostile = replace(WHOLE, texts=("<pad>", "</style><b>", "zè", "bre", "dort", "</s>"))
     html = produced.page(replace(found, text="</style><main><b>", layout=hostile))
-    assert html.count("<main>") == 1
+    assert html.count("<main>") == html.count("</main>") == 1
     assert html.count("</style>") == 2
     assert "&lt;/style&gt;&lt;b&gt;" in html
 

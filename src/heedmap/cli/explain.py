@@ -13,8 +13,8 @@ from heedmap.cli.drawing import write
 from heedmap.cli.files import Folder, called, formats, pictures, slug
 from heedmap.cli.many import Case, Tally, cases, check_texts, each
 from heedmap.cli.models import Wish, caution, doubt, example, explained, given, known, loaded, reader, targets
-from heedmap.cli.numbers import at, numbers
-from heedmap.cli.talk import FAILED, INTERRUPTED, busy, dump, say, show, warn
+from heedmap.cli.numbers import at, numbers, tell_sinks
+from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, busy, dump, say, show, warn
 
 if TYPE_CHECKING:
     from heedmap.families import Model
@@ -37,6 +37,8 @@ def explain(
     guide: options.Guide = None,
     side: options.Side = None,
     prefix: options.Prefix = None,
+    chat: options.Chat = False,
+    system: options.System = None,
     generate: options.Generate = None,
     regions: options.Regions = None,
     threshold: options.Threshold = 0.5,
@@ -63,10 +65,13 @@ def explain(
       heedmap explain room.png -m zoo:lxmert --text "is there a cat?"
       heedmap explain pet.png -m zoo:clip -t "a cat" -t "a dog" -T "a dog"
       heedmap explain -m Helsinki-NLP/opus-mt-en-de -t "the zebra sleeps" --generate 30 -f html
+      heedmap explain -m Qwen/Qwen2.5-0.5B-Instruct -t "what sleeps?" --chat --generate 30 --against "An owl does."
     """
     wish = Wish(targets(target), against, loss, correction, method, guide, side)
     if generate is not None:
         produce.check(wish)
+    if system is not None and not chat:
+        raise UsageError("--system is what a model is told before --chat. Give --chat too.")
     known(model)
     paths = pictures(picture or [])
     writes = not json or out is not None or format is not None
@@ -75,7 +80,9 @@ def explain(
     folder = Folder(out or Path("out"), paths) if writes else None
     wish = wish.checked().read()
     chosen = loaded(model, task, device)
-    extras = {"regions": regions, "prefix": prefix}
+    if chat and not getattr(chosen.processor.text, "chat_template", None):
+        raise UsageError(f"{model} has no chat template: it was not made for conversations. Leave --chat out.")
+    extras = {"regions": regions, "prefix": prefix, "chat": chat, "system": system}
     if generate is not None:
         shown = produce.Report(folder, endings, special, wish, quiet, json)
         return produce.produce(chosen, paths, text, generate, wish, extras, shown, json, debug)
@@ -148,6 +155,7 @@ class _Report:
         record: dict[str, Any] = {"picture": case.picture and str(case.picture), "explanations": found}
         files = self._write(case, explanations, record)
         self.records.append({**record, "files": files})
+        tell_sinks(case, explanations)
         if self.silent:
             return
         for each_found in found:

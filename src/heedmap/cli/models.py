@@ -180,10 +180,19 @@ def reader(model: Model, regions: Path | None = None) -> Callable[[Path], Any]:
 
 
 def given(
-    model: Model, things: Sequence[Any], text: Any = None, regions: Path | None = None, prefix: str | None = None
+    model: Model,
+    things: Sequence[Any],
+    text: Any = None,
+    regions: Path | None = None,
+    prefix: str | None = None,
+    chat: bool = False,
+    system: str | None = None,
 ) -> dict[str, Any]:
     """The arguments that stand for what is looked at: pictures or sounds, a text, and what else was given."""
     thing = "sound" if hears(model) else "image"
+    if text is not None and chat:
+        said = [("user", text)] if system is None else [("system", system), ("user", text)]
+        text = [{"role": role, "content": content} for role, content in said]
     named = {thing: list(things) if len(things) > 1 else things[0], "text": text, "regions": regions, "prefix": prefix}
     return {name: value for name, value in named.items() if value is not None}
 

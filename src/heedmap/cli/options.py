@@ -62,6 +62,21 @@ Text = Annotated[
         rich_help_panel=ASKED,
     ),
 ]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat", help="--text is what a user says: the model's chat template is put around it.", rich_help_panel=ASKED
+    ),
+]
+System = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What the model is told before it, of --chat.",
+        show_default=False,
+        rich_help_panel=ASKED,
+    ),
+]
 Target = Annotated[
     list[str] | None,
     typer.Option(
@@ -136,7 +151,8 @@ Generate = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Have the model write, up to N tokens, and explain each word; --against 'next best' is then allowed.",
+        help="Have the model write, up to N tokens, and explain each word; --against is then 'next best', or how it "
+        "might have gone on instead.",
         show_default=False,
         rich_help_panel=ASKED,
     ),

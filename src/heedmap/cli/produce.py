@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from heedmap.cli.files import Folder, beside, called, slug
 from heedmap.cli.many import Case, Tally, cases, each
 from heedmap.cli.models import Wish, given, reader
-from heedmap.cli.numbers import numbers
+from heedmap.cli.numbers import numbers, tell_sinks
 from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from heedmap.families.producing import Produced
 
 BESIDE = ("target", "loss", "guide", "side")  # options of one answer
-NEXT = "next best"
 
 
 def check(wish: Wish) -> None:
@@ -28,11 +27,6 @@ def check(wish: Wish) -> None:
     for name in BESIDE:
         if asked[name]:
             raise UsageError(f"--generate explains every word that the model writes. Leave --{name} out.")
-    if wish.against not in (None, NEXT):
-        raise UsageError(
-            f"--against {wish.against!r} with --generate: what is written is held against {NEXT!r}, or nothing. "
-            "For one word of the answer give --prefix and --target instead of --generate."
-        )
 
 
 def produce(
@@ -87,6 +81,7 @@ class Report:
         record = _record(case, produced, self.special)
         files = self._write(case, produced, record)
         self.records.append({**record, "files": files})
+        tell_sinks(case, produced.explanations)
         if self.silent:
             return
         say(f"{case.name}: {produced.text or 'nothing but special tokens'}{'' if produced.ended else ' …'}")
@@ -124,7 +119,7 @@ class Report:
 
 def _kept(base: Path, produced: Produced) -> list[str]:
     written = []
-    for number, word in enumerate(produced.words, start=1):
+    for number, word in enumerate(produced.told, start=1):
         path = base.with_name(f"{base.name}-{number}.heed")
         with beside(path) as new:
             word.explanation.save(new)
@@ -142,7 +137,7 @@ def _record(case: Case, produced: Produced, special: bool) -> dict[str, Any]:
             **({"against": produced.held_against(word.tokens)} if produced.against else {}),
             **numbers(word.explanation, special),
         }
-        for word in produced.words
+        for word in produced.told
     ]
     return {
         "picture": case.picture and str(case.picture),
@@ -150,5 +145,6 @@ def _record(case: Case, produced: Produced, special: bool) -> dict[str, Any]:
         "written": produced.text,
         "tokens": list(produced.tokens),
         "ended": produced.ended,
+        **({"against": produced.other} if produced.other else {}),
         "words": words,
     }

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from heedmap.errors import InputError
-from heedmap.families import pictures, placing, regions, sounds, words
+from heedmap.families import conversations, pictures, placing, regions, sounds, words
 from heedmap.families.openings import openings
 from heedmap.families.processors import Processors
-from heedmap.families.tasks import DECODERS, TASKS
+from heedmap.families.tasks import DECODERS, TASKS, WRITERS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,6 +59,8 @@ def feed(
         raise InputError(f"{source!r} does not read regions. Leave regions= out, or name a model that does (LXMERT).")
     images = tuple(pictures.read(one) for one in _listed(image, "image")) if image is not None else ()
     texts = tuple(_listed(text, "text")) if text is not None else ()
+    if task not in WRITERS and any(not isinstance(one, str) for one in texts):
+        raise InputError(f"{source!r} does {task}: it takes no messages. Give the text as a string.")
     waves = tuple(sounds.read(one, processors.sound) for one in _listed(sound, "sound")) if sound is not None else ()
     count = _count(task, images, texts, waves)
     if task != "zero-shot-image-classification":
@@ -69,6 +71,7 @@ def feed(
     if texts:
         encoded, layouts["input_ids"] = words.encode(processors.text, texts, config)
         inputs |= encoded
+        texts = tuple(one if isinstance(one, str) else conversations.told(one) for one in texts)
     if images and config.model_type in BOXED:
         given = regions.read(found, images, _paths(image), source)
         given = given * count if len(given) == 1 else given
@@ -108,11 +111,15 @@ def _check_given(task: str, source: str, image: Any, text: Any, sound: Any) -> N
 
 
 def _listed(value: Any, name: str) -> list[Any]:
-    many = list(value) if isinstance(value, list | tuple) else [value]
+    alone = name == "text" and conversations.is_conversation(value)
+    many = list(value) if isinstance(value, list | tuple) and not alone else [value]
     if not many:
         raise InputError(f"{name} is an empty list. heedmap expected at least one.")
     if name == "text":
         for one in many:
+            if conversations.is_conversation(one):
+                conversations.checked(one)
+                continue
             if not isinstance(one, str):
                 raise InputError(f"The text is a {type(one).__name__}. heedmap expected a string, or a list of them.")
             if not one.strip():

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 from heedmap import api
 from heedmap.errors import InputError, LabelError
 from heedmap.estimate import estimate
-from heedmap.families import answering, laying, words
+from heedmap.families import answering, laying, sinks, words
 from heedmap.families.answering import Answer
 from heedmap.families.asking import Asked, ask
 from heedmap.families.feeding import Fed, feed
 from heedmap.families.looking import Look
 from heedmap.families.processors import Processors
-from heedmap.families.producing import Produced, produced
+from heedmap.families.producing import Produced, produced, written
 from heedmap.families.tasks import DECODERS, ENDS, VOCABULARY, WRITERS
 from heedmap.layouts import Shown
 from heedmap.records import Estimate, Explanation, Wiring
@@ -36,6 +36,8 @@ DETECTS = "object-detection"
 @dataclass(frozen=True, eq=False)
 class Model:
     """`image` is a path, a PIL image or an array of bytes, or a list of them; `text` a string, or a list.
+
+    A conversation is a list of messages, `{"role": "user", "content": "..."}`, for models with a chat template.
 
     Models that match pictures with captions take the captions as `text` and one of them as the target. Models that read
     regions take them as `regions`. `sound` is a WAV file or numbers at the model's rate. `prefix` is how an answer
@@ -166,7 +168,9 @@ class Model:
         """What the model writes, and each word of it explained: from what it was given, and from the words before.
 
         The model writes greedily, up to so many tokens; then one forward pass explains all of them.
-        `against="next best"` holds each token against the one that the model liked best but for it.
+        `against="next best"` holds each token against the one that the model liked best but for it, any other words
+        hold all of it against a continuation that begins with them: log p(written) - log p(other), of which each word
+        is a summand and `.contrast` the whole.
         """
         fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
 
@@ -174,6 +178,14 @@ class Model:
             return self._explained(whole, Look(self, whole), asked, options)
 
         return produced(self, fed, tokens, against, explain)
+
+    def generate(self, prompt: Any, image: Any = None, tokens: int = 30, explain: bool = True, **options: Any) -> Any:
+        """`explain_produced`, the prompt first: a text, or messages; with `explain=False` only what is written."""
+        if explain:
+            return self.explain_produced(image, prompt, tokens, **options)
+        if options:
+            raise InputError(f"{', '.join(options)}: of what is explained. Leave it out, or give explain=True.")
+        return written(self, self._fed(image, prompt), tokens)
 
     def predict(
         self,
@@ -267,6 +279,9 @@ class Model:
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
         base = laying.shown(fed, self.config, found[0].wiring.tokens, order) if found else ()
+        sunk = ""
+        if found and self.task == "text-generation":
+            base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)
         finished = []
         for explanation, one in zip(found, asked, strict=True):
             predicted = one.predicted or explanation.predicted
@@ -277,7 +292,8 @@ class Model:
                 )
                 for i, example in enumerate(base)
             )
-            finished.append(replace(explanation, predicted=predicted, shown=shown))
+            metadata = {**explanation.metadata, **({sinks.TOLD: sunk} if sunk else {})}
+            finished.append(replace(explanation, predicted=predicted, shown=shown, metadata=metadata))
         return finished
 
     def _names_index(self, fed: Fed) -> Any:

@@ -6,23 +6,22 @@ what it wrote, and one forward pass explains every token of it: the logit of a t
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
-from heedmap.errors import InputError, ModelError
-from heedmap.families import words
+from heedmap.errors import InputError
+from heedmap.families import adding, contrasting, words, writing
 from heedmap.families.asking import Asked
+from heedmap.families.contrasting import Other
 from heedmap.families.feeding import Fed
 from heedmap.families.looking import Look
-from heedmap.families.tasks import WRITERS
-from heedmap.installs import quiet, transformers
+from heedmap.families.sinks import WRITTEN
+from heedmap.families.tasks import DECODERS, WRITERS
 from heedmap.layouts import Words
 from heedmap.records import Explanation
 from heedmap.targets import Target
@@ -32,9 +31,8 @@ from heedmap.targets.fields import logits_of
 if TYPE_CHECKING:
     from heedmap.families.model import Model
 
+WHOLE = "all of it"
 NEXT = "next best"  # what a token may be held against: the one that the model liked best but for it
-# Greedy, and no end forced where the tokens asked for run out.
-GREEDY = {"do_sample": False, "num_beams": 1, "forced_eos_token_id": None, "return_dict_in_generate": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +52,8 @@ class Produced:
     `stream` is where it stands, after `begun` tokens that were there before; `layout` says what all of them are.
     `overruled` are the tokens in whose place the model liked another better, which its generation config forbade.
     `against` is what each token was held against, nothing where the logit alone is explained.
+    `other` is another continuation that all of it was held against, `contrast` the explanation of log p(what was
+    written) - log p(other); each word is then what it adds to that, but for words that both begin with.
     `ended` says whether the model came to an end, or the tokens asked for did.
     """
 
@@ -66,6 +66,8 @@ class Produced:
     overruled: tuple[int, ...]
     against: tuple[str, ...]
     ended: bool
+    other: str = ""
+    contrast: Explanation | None = None
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -80,6 +82,11 @@ class Produced:
         groups += [(token,) for token in range(len(self.indices)) if token not in held]
         return tuple(self._word(tokens) for tokens in sorted(groups))
 
+    @property
+    def told(self) -> tuple[Word, ...]:
+        """The words, and last all of it where it was held against another continuation."""
+        return (*self.words, *(() if self.contrast is None else (Word(WHOLE, (), False, self.contrast),)))
+
     def save(self, path: str | Path, **options: Any) -> None:
         """Draw it: `.png` and `.svg` a table of written by read words, `.html` a page on which to choose a word."""
         from heedmap.render.produced import drawn
@@ -92,15 +99,26 @@ class Produced:
         text = "".join(self.tokens[token] for token in tokens) or "␣"
         text = "".join(letter if letter.isprintable() else words.UNREADABLE for letter in text)
         special = self.begun + tokens[0] in self.layout.special
-        answer = f"{text} rather than {self.held_against(tokens)}" if self.against else text
-        return Word(text, tokens, special, _added([self.explanations[token] for token in tokens], text, answer))
+        held = self.held_against(tokens)
+        answer = f"{text} rather than {held}" if held else text
+        return Word(
+            text, tokens, special, adding.together([self.explanations[token] for token in tokens], text, answer)
+        )
 
     def held_against(self, tokens: Sequence[int]) -> str:
-        """What the tokens of a word were held against, in a row."""
-        return " ".join(self.against[token] for token in tokens)
+        """What the tokens of a word were held against, in a row; what all was, of no token."""
+        if not tokens:
+            return self.other
+        return " ".join(filter(None, (self.against[token] for token in tokens))) if self.against else ""
 
     def __repr__(self) -> str:
         return f"Produced({self.text!r}, {len(self.indices)} tokens{'' if self.ended else ', not ended'})"
+
+
+def written(model: Model, fed: Fed, tokens: int) -> str:
+    """What the model writes, and no more."""
+    _check(model, fed, tokens, None)
+    return words.written(model.processor.text, _written(model, fed, tokens))[0]
 
 
 def produced(
@@ -112,18 +130,31 @@ def produced(
 ) -> Produced:
     """`explain` gives the explanations of what is asked about inputs, with one forward pass for all of it."""
     _check(model, fed, tokens, against)
-    stream = "decoder_input_ids" if "decoder_input_ids" in fed.inputs else "input_ids"
+    stream = _stream(fed)
     begun = fed.inputs[stream].shape[1]
-    ids = _written(model.module, fed.inputs, stream, _room(model.module.config, begun, tokens))
+    ids = _written(model, fed, tokens)
+    ended = writing.ends(model.module, ids[-1])
+    other = None
+    if against is not None and _letters(against) != _letters(NEXT):
+        other = contrasting.other(model.processor.text, against, ids, ended, model.task in DECODERS)
+        writing.room(model.module.config, begun, len(other.indices), other.phrase)
     text, told = words.written(model.processor.text, ids)
-    layout = words.joined(_words(fed, stream), told)
-    whole = _with(fed, stream, ids, layout)
+    whole, layout = _with(fed, stream, ids, told)
     places = range(begun - 1, begun - 1 + len(ids))
     look = Look(model, whole)
     liked = logits_of(look.output(), look.context)[0, places].topk(2).indices.tolist()
-    asked = [_asked(model, *one, against) for one in zip(ids, places, liked, strict=True)]
+    if other is None:
+        beside = [None if against is None else _other(*one) for one in zip(ids, liked, strict=True)]
+    else:
+        beside = [other.indices[i] if i == other.parted else None for i in range(len(ids))]
+    asked = [
+        _asked(model, index, place, best, theirs, None if other is None else look)
+        for index, place, (best, _), theirs in zip(ids, places, liked, beside, strict=True)
+    ]
     found = explain(whole, asked)
-    cut = tuple(_until(each, stream, place + 1) for each, place in zip(found, places, strict=True))
+    known: Any = found[-1].shown[0].layouts[stream]
+    layout = words.hiding(layout, known.special)
+    cut = tuple(adding.until(each, stream, place + 1) for each, place in zip(found, places, strict=True))
     return Produced(
         text,
         stream,
@@ -132,20 +163,58 @@ def produced(
         layout,
         cut,
         tuple(i for i, (best, _) in enumerate(liked) if best != ids[i]),
-        () if against is None else tuple(_name(model, _other(*one)) for one in zip(ids, liked, strict=True)),
-        _ends(model.module, ids[-1]),
+        () if against is None else tuple("" if one is None else _name(model, one) for one in beside),
+        ended,
+        "" if other is None else other.phrase,
+        None if other is None else _contrast(model, fed, stream, other, cut, explain, text),
     )
 
 
-def _asked(model: Model, index: int, place: int, liked: Sequence[int], against: str | None) -> Asked:
-    """Why this token stands here, or why it and not the next best."""
-    name = _name(model, index)
+def _written(model: Model, fed: Fed, tokens: int) -> list[int]:
+    module, stream = model.module, _stream(fed)
+    most = writing.room(module.config, fed.inputs[stream].shape[1], tokens)
+    return writing.continued(module, fed.inputs, stream, most)
+
+
+def _stream(fed: Fed) -> str:
+    return "decoder_input_ids" if "decoder_input_ids" in fed.inputs else "input_ids"
+
+
+def _asked(model: Model, index: int, place: int, best: int, other: int | None, look: Look | None) -> Asked:
+    """Why this token stands here, or why it and not another; given a look, how probable it is."""
+    name = said = _name(model, index)
     target: Target = Logit(index, position=place, shown=name)
-    words = name
-    if against is not None:
-        other = _name(model, _other(index, liked))
-        target, words = target - Logit(_other(index, liked), position=place, shown=other), f"{name} rather than {other}"
-    return Asked(target, (words,), (name,) if index == liked[0] else None)
+    if other is not None:
+        theirs = _name(model, other)
+        target, said = target - Logit(other, position=place, shown=theirs), f"{name} rather than {theirs}"
+    elif look is not None:
+        target = contrasting.probability(index, place, name, look.context)
+    return Asked(target, (said,), (name,) if index == best else None)
+
+
+def _contrast(
+    model: Model,
+    fed: Fed,
+    stream: str,
+    other: Other,
+    ours: Sequence[Explanation],
+    explain: Callable[[Fed, Sequence[Asked]], list[Explanation]],
+    text: str,
+) -> Explanation:
+    """What was written, from where the two part, less the other's tokens behind that place."""
+    begun = fed.inputs[stream].shape[1]
+    whole, layout = _with(fed, stream, other.indices, words.written(model.processor.text, other.indices)[1])
+    context = Look(model, whole).context
+    places = range(begun + other.parted, begun - 1 + len(other.indices))
+    names = [_name(model, index) for index in other.indices[other.parted + 1 :]]
+    asked = [
+        Asked(contrasting.probability(index, place, name, context, sign=-1), (name,))
+        for index, place, name in zip(other.indices[other.parted + 1 :], places, names, strict=True)
+    ]
+    found = explain(whole, asked) if asked else []
+    theirs = [adding.until(each, stream, place + 1) for each, place in zip(found, places, strict=True)]
+    told = text, other.phrase
+    return contrasting.contrast(ours[other.parted :], theirs, stream, begun + other.parted, told, layout)
 
 
 def _other(index: int, liked: Sequence[int]) -> int:
@@ -155,6 +224,10 @@ def _other(index: int, liked: Sequence[int]) -> int:
 
 def _name(model: Model, index: int) -> str:
     return words.said(model.processor.text, index)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalpha, text.lower()))
 
 
 def _check(model: Model, fed: Fed, tokens: int, against: str | None) -> None:
@@ -167,47 +240,11 @@ def _check(model: Model, fed: Fed, tokens: int, against: str | None) -> None:
         raise InputError(f"{fed.count} examples were given. heedmap explains what is written of one at a time.")
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1:
         raise InputError(f"tokens is {tokens!r}. heedmap expected how many may be written, at least 1.")
-    if against not in (None, NEXT):
+    if against is not None and (not isinstance(against, str) or not against.strip()):
         raise InputError(
-            f"against={against!r}. What is written is held against the {NEXT!r} token of each place, or against "
-            "nothing; for a word of your own explain one place with explain(prefix=..., target=..., against=...)."
+            f"against={against!r}. heedmap expected another continuation in words, from its first word on, or "
+            f"{NEXT!r}: the token that the model liked best but for each that it wrote."
         )
-
-
-# ---- writing
-
-
-def _written(module: Any, inputs: Mapping[str, Tensor], stream: str, tokens: int) -> list[int]:
-    """The tokens that the model writes after those that are there."""
-    hf = transformers()
-    # Whisper's own cuts sounds into pieces and its output to size; here is one piece, and every token counts.
-    generate: Any = hf.GenerationMixin.generate if isinstance(module, hf.GenerationMixin) else type(module).generate
-    with quiet(hf), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        made = generate(module, **inputs, **GREEDY, max_new_tokens=tokens)[0].tolist()
-    begun = inputs[stream][0].tolist()
-    if made[: len(begun)] != begun or len(made) == len(begun):
-        raise ModelError(
-            f"The model was to write on after the tokens {begun}, and gave {made}. heedmap expected them and what "
-            "comes after: look at its generation config."
-        )
-    return made[len(begun) :]
-
-
-def _room(config: Any, begun: int, tokens: int) -> int:
-    """No more tokens than the model has places for."""
-    inner = getattr(config, "text_config", config)
-    names = ("max_target_positions", "max_position_embeddings", "n_positions")
-    relative = inner.model_type in words.ENDLESS_POSITIONS
-    places = None if relative else next((getattr(inner, name) for name in names if getattr(inner, name, None)), None)
-    if places is not None and begun >= places:
-        raise InputError(f"{begun} tokens are there already, and this model takes {places}. Shorten what was given.")
-    return tokens if places is None else min(tokens, places - begun)
-
-
-def _ends(module: Any, last: int) -> bool:
-    end = getattr(module.generation_config, "eos_token_id", None)
-    return last in (end if isinstance(end, list | tuple) else [end])
 
 
 # ---- what was written, given to the model
@@ -219,64 +256,16 @@ def _words(fed: Fed, stream: str) -> Words:
     return layout
 
 
-def _with(fed: Fed, stream: str, ids: Sequence[int], layout: Words) -> Fed:
-    """The same inputs with what was written, but for its last token: nothing comes after that."""
+def _with(fed: Fed, stream: str, ids: Sequence[int], told: Words) -> tuple[Fed, Words]:
+    """The same inputs with what was written, but for its last token: nothing comes after that. And all of its words."""
     before = fed.inputs[stream]
-    more = before.new_tensor([ids[:-1]])
+    more = before.new_tensor([list(ids[:-1])])
     inputs = {**fed.inputs, stream: torch.cat([before, more], dim=1)}
     if stream == "input_ids" and "attention_mask" in inputs:
         mask = inputs["attention_mask"]
         inputs["attention_mask"] = torch.cat([mask, mask.new_ones(more.shape)], dim=1)
+    given = _words(fed, stream)
+    parts = given.parts or ((("given", before.shape[1]),) if stream == "input_ids" else ())
+    layout = words.joined(given, told, (*parts, (WRITTEN, len(ids))) if parts else ())
     shown = words.begins(layout, inputs[stream].shape[1])
-    return replace(fed, inputs=inputs, layouts={**fed.layouts, stream: (shown,)})
-
-
-# ---- explanations
-
-
-def _until(explanation: Explanation, stream: str, tokens: int) -> Explanation:
-    """The explanation without the tokens that were not yet written."""
-    later = explanation.relevance[stream][:, tokens:] if stream in explanation.relevance else None
-    if later is None:
-        return explanation
-    if bool(later.any()):
-        raise ModelError(
-            "A token is explained by tokens that come after it: this model looks ahead. heedmap expected one that "
-            "writes from left to right; explain it with heedmap.explain(module, inputs, ...)."
-        )
-    relevance = {**explanation.relevance, stream: explanation.relevance[stream][:, :tokens]}
-    starts = {**explanation.starts, stream: explanation.starts[stream][:, :tokens]}
-    return replace(explanation, relevance=relevance, starts=starts, shown=_shown(explanation, stream, tokens))
-
-
-def _shown(explanation: Explanation, stream: str, tokens: int) -> tuple[Any, ...]:
-    (shown,) = explanation.shown
-    layout = shown.layouts[stream]
-    assert isinstance(layout, Words)
-    return (replace(shown, layouts={**shown.layouts, stream: words.begins(layout, tokens)}),)
-
-
-def _added(parts: Sequence[Explanation], word: str, answer: str) -> Explanation:
-    """The explanation of a word: those of its tokens added up, as what flowed is."""
-    last = parts[-1]
-    sums = {
-        name: {stream: _sum([getattr(part, name)[stream] for part in parts]) for stream in last.relevance}
-        for name in ("relevance", "starts")
-    }
-    return replace(
-        last,
-        target=" + ".join(part.target for part in parts),
-        value=torch.stack([part.value for part in parts]).sum(0),
-        readout=tuple(dict.fromkeys(row for part in parts for row in part.readout)),
-        predicted=None if any(part.predicted is None for part in parts) else (word,),
-        shown=tuple(replace(shown, answer=answer) for shown in last.shown),
-        **sums,
-    )
-
-
-def _sum(rows: Sequence[Tensor]) -> Tensor:
-    """Rows of which the later reach further."""
-    total = torch.zeros_like(rows[-1])
-    for row in rows:
-        total[:, : row.shape[1]] += row
-    return total
+    return replace(fed, inputs=inputs, layouts={**fed.layouts, stream: (shown,)}), layout

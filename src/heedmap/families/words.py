@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from heedmap.errors import InputError, LabelError, ModelError
+from heedmap.families import conversations
+from heedmap.families.conversations import Conversation, Laid
 from heedmap.layouts import Words
 
 WORD = re.compile(r"\w+(?:['’\-]\w+)*|[^\w\s]+")
@@ -20,16 +22,20 @@ PAD = "[PAD]"
 UNREADABLE = "\N{REPLACEMENT CHARACTER}"  # what bytes read as that are no whole letter
 
 
-def encode(tokenizer: Any, texts: Sequence[str], config: Any) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
-    """Tensors of the texts, padded on the right, and the words of each."""
+def encode(
+    tokenizer: Any, given: Sequence[str | Conversation], config: Any
+) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
+    """Tensors of the texts, or of conversations, padded on the right, and the words of each."""
     if tokenizer is None:
         raise ModelError("The model came without a tokenizer. heedmap expected one beside its weights.")
-    rows = [_encoded(tokenizer, text) for text in texts]
+    texts = [conversations.laid_out(tokenizer, one) for one in given]
+    rows = [_encoded(tokenizer, laid.text, special=not laid.turns) for laid in texts]
     most = _most(tokenizer, config)
-    for text, row in zip(texts, rows, strict=True):
+    for laid, row in zip(texts, rows, strict=True):
         if most is not None and len(row["input_ids"]) > most:
             raise InputError(
-                f"The text {_brief(text)!r} has {len(row['input_ids'])} tokens; this model takes {most}. Shorten it."
+                f"The text {brief(laid.text)!r} has {len(row['input_ids'])} tokens; this model takes {most}. "
+                "Shorten it."
             )
     full = most if str(config.model_type).startswith("siglip") else None  # trained on texts of full length
     longest = full or max(len(row["input_ids"]) for row in rows)
@@ -38,7 +44,7 @@ def encode(tokenizer: Any, texts: Sequence[str], config: Any) -> tuple[dict[str,
     tensors = {name: torch.tensor([_filled(row[name], longest, fill.get(name, 0)) for row in rows]) for name in names}
     if full:
         tensors.pop("attention_mask", None)
-    return tensors, tuple(_words(tokenizer, text, row, longest) for text, row in zip(texts, rows, strict=True))
+    return tensors, tuple(_read(tokenizer, laid, row, longest) for laid, row in zip(texts, rows, strict=True))
 
 
 def begun(tokenizer: Any, openings: Sequence[Sequence[int]], prefix: str | None) -> tuple[Tensor, tuple[Words, ...]]:
@@ -52,6 +58,11 @@ def begun(tokenizer: Any, openings: Sequence[Sequence[int]], prefix: str | None)
         rows.append({"input_ids": ids, "special_tokens_mask": mask, "offset_mapping": spans})
     layouts = tuple(_words(tokenizer, prefix or "", one, len(one["input_ids"])) for one in rows)
     return torch.tensor([one["input_ids"] for one in rows]), layouts
+
+
+def pieces(tokenizer: Any, text: str, target: bool = False) -> list[int]:
+    """The tokens of a text without special ones around it; `target`: in what a decoder writes."""
+    return _encoded(tokenizer, text, special=False, target=target)["input_ids"]
 
 
 def written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, Words]:
@@ -69,19 +80,36 @@ def written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, Words]:
     return text, Words(tuple(special.get(i, one) for i, one in enumerate(texts)), groups, special)
 
 
-def joined(first: Words, second: Words) -> Words:
+def joined(first: Words, second: Words, parts: Sequence[tuple[str, int]] = ()) -> Words:
     """The tokens of one text, then those of another."""
     n = len(first.texts)
     words = (*first.words, *(tuple(n + token for token in word) for word in second.words))
     special = {**first.special, **{n + token: name for token, name in second.special.items()}}
-    return Words((*first.texts, *second.texts), words, special)
+    return Words((*first.texts, *second.texts), words, special, tuple(parts))
+
+
+def between(layout: Words, first: int, last: int) -> Words:
+    """The tokens of a text from one on to before another, counted anew; a word that reaches over is cut."""
+    words = (tuple(token - first for token in word if first <= token < last) for word in layout.words)
+    special = {token - first: name for token, name in layout.special.items() if first <= token < last}
+    parts, start = [], 0
+    for name, tokens in layout.parts:
+        parts.append((name, max(0, min(start + tokens, last) - max(start, first))))
+        start += tokens
+    kept = tuple(part for part in parts if part[1])
+    return Words(layout.texts[first:last], tuple(filter(None, words)), special, kept)
+
+
+def hiding(layout: Words, names: Mapping[int, str]) -> Words:
+    """The same text with more of its tokens special."""
+    groups = (tuple(token for token in word if token not in names) for word in layout.words)
+    texts = tuple(names.get(i, text) for i, text in enumerate(layout.texts))
+    return Words(texts, tuple(filter(None, groups)), {**layout.special, **names}, layout.parts)
 
 
 def begins(layout: Words, tokens: int) -> Words:
     """The first tokens of a text; a word that goes on after them is cut."""
-    words = (tuple(token for token in word if token < tokens) for word in layout.words)
-    special = {token: name for token, name in layout.special.items() if token < tokens}
-    return Words(layout.texts[:tokens], tuple(filter(None, words)), special)
+    return between(layout, 0, tokens)
 
 
 def token(tokenizer: Any, word: str, target: bool = False) -> int:
@@ -184,6 +212,20 @@ def _found(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
     return spans
 
 
+def _read(tokenizer: Any, laid: Laid, row: Mapping[str, list], longest: int) -> Words:
+    """The words of a text; of a conversation those that were said, and by whom: the template's own are special."""
+    if not laid.turns:
+        return _words(tokenizer, laid.text, row, longest)
+    ids, spans = row["input_ids"], row["offset_mapping"]
+    mask = [
+        hides or _special(tokenizer, one) for hides, one in zip(conversations.hidden(laid, spans), ids, strict=True)
+    ]
+    found = _words(tokenizer, laid.text, {**row, "special_tokens_mask": mask}, longest)
+    names = {i: said(tokenizer, ids[i]) if i < len(ids) else PAD for i in found.special}
+    texts = tuple(names.get(i, text) for i, text in enumerate(found.texts))
+    return Words(texts, found.words, names, conversations.parts(laid, spans, longest))
+
+
 def _words(tokenizer: Any, text: str, row: Mapping[str, list], longest: int) -> Words:
     ids = row["input_ids"]
     hidden = [bool(one) for one in row["special_tokens_mask"]]
@@ -230,5 +272,5 @@ def _special(tokenizer: Any, index: int) -> bool:
     return index in tokenizer.all_special_ids or bool(added is not None and added.special)
 
 
-def _brief(text: str) -> str:
+def brief(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."

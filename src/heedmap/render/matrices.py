@@ -79,7 +79,7 @@ def block(name: str, names: Sequence[str], rows: Sequence[Sequence[Unit]], timed
     if timed:
         rows, names = _binned(rows, names[:count])
         count = len(names)
-    peaks = [max((abs(unit.value) for unit in row), default=0.0) for row in rows]
+    peaks = [_peak(row) for row in rows]
     strengths = [[unit.strength for unit in row] + [None] * (count - len(row)) for row in rows]
     loud = [max((abs(row[i] or 0.0) for row in strengths), default=0.0) for i in range(count)]
     kept = sorted(sorted(range(count), key=lambda i: -loud[i])[:MOST]) if not timed else list(range(count))
@@ -91,6 +91,12 @@ def block(name: str, names: Sequence[str], rows: Sequence[Sequence[Unit]], timed
         timed,
         count,
     )
+
+
+def _peak(row: Sequence[Unit]) -> float:
+    """What the strength 1 is: the loudest may stand in another part of the stream."""
+    loudest = max(row, key=lambda unit: abs(unit.strength), default=None)
+    return abs(loudest.value / loudest.strength) if loudest and loudest.strength else 0.0
 
 
 def matrix(title: str, names: Sequence[str], blocks: Sequence[Block], note: str) -> Matrix:

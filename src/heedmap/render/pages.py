@@ -41,23 +41,36 @@ def page(
 
     `title` and `lead` stand above, `captions` say what to see in each row.
     """
-    rows = rows_of(explanations, special)
+    return written(rows_of(explanations, special), title, lead, captions, opacity=opacity, smooth=smooth, given=given)
+
+
+def written(
+    rows: tuple[Row, ...],
+    title: str | None = None,
+    lead: str | None = None,
+    captions: Sequence[str] = (),
+    *,
+    opacity: float = OPACITY,
+    smooth: bool = True,
+    given: bool = True,
+) -> str:
+    """The page of panels that are laid out already."""
     panels = [panel for row in rows for panel in row.panels]
     sources = tuple(dict.fromkeys(panel.source for panel in panels if panel.picture is not None))
     title = title or _titled(panels)
     parts = {
         "title": escape(title),
         "forbid": FORBID,
-        "style": _text("page.css") + _constants() + _pictures(panels, sources),
+        "style": asset("page.css") + _constants() + _pictures(panels, sources),
         "lead": f"<p class=lead>{escape(lead)}</p>" if lead else "",
         "edges": "" if smooth else " checked",
         "opacity": str(round(100 * opacity)),
         "rows": "\n".join(_rows(rows, captions, sources, given)),
         "note": escape(note(panels)),
         "numbers": _numbers(title, panels),
-        "script": _text("page.js"),
+        "script": asset("page.js"),
     }
-    html = _text("page.html")
+    html = asset("page.html")
     pieces = html.split("{{")  # filled in one pass, so that a title in braces stays a title
     return pieces[0] + "".join(parts[name] + rest for name, rest in (piece.split("}}", 1) for piece in pieces[1:]))
 
@@ -296,5 +309,5 @@ def _place(window: tuple[float, float, float, float]) -> str:
     return f"left:{left:.4g}%;top:{top:.4g}%;width:{right - left:.4g}%;height:{bottom - top:.4g}%"
 
 
-def _text(name: str) -> str:
+def asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")

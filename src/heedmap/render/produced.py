@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError
-from heedmap.layouts import Layout, Words
+from heedmap.layouts import Words
 from heedmap.render import matrices, painting, vectors
 from heedmap.render.matrices import Block, Matrix
-from heedmap.render.pages import page as page_of
 from heedmap.render.reading import read
 from heedmap.render.units import Panel, Unit, View, number
-from heedmap.render.vectors import data_uri
 from heedmap.render.views import panels
 
 if TYPE_CHECKING:
@@ -24,30 +21,15 @@ if TYPE_CHECKING:
     from heedmap.families.producing import Produced, Word
 
 SUFFIXES = (".png", ".svg", ".html")
+THEIRS = " (against)"  # behind the name of a stream: words of another continuation
+OWN = "the other's own words"
 NAMED = 3  # words told by name in a terminal
 LOUD = 0.05
-LEAD = (
-    "Choose a word: below stands what spoke for it and against it, in what the model was given and in what it had "
-    "written before. Each text has colours of its own, ±1 is the strongest in it."
-)
 NOTE = (
     "Full colour is the strongest of each row in each of the texts, the number beside it; white did nothing, grey was "
     "not there yet. "
     "The model wrote greedily."
 )
-STYLE = """
-.answer { display: flex; flex-wrap: wrap; gap: 4px; margin: 1.2rem 0 0; }
-.answer label { padding: 0.15rem 0.5rem; border: 1px solid var(--line); border-radius: 5px; cursor: pointer; }
-.answer label { background: var(--card); }
-.answer label:hover { border-color: var(--faint); }
-.chosen { position: absolute; opacity: 0; pointer-events: none; }
-main section { display: none; }
-.all { margin: 1.5rem 0 0; }
-.all img { display: block; max-width: 100%; margin-top: 0.8rem; border-radius: 6px; }
-@media print { main section { display: block; } }
-"""
-WITH_PICTURE = "main .row { grid-template-columns: repeat(auto-fill, minmax(15rem, 24rem)) !important; }\n"
-WITHOUT = "main .row { display: block; }\nmain figure { max-width: none; }\n.slide, .tick { display: none; }\n"
 
 
 def drawn(produced: Produced, suffix: str, **options: Any) -> bytes:
@@ -67,7 +49,7 @@ def drawn(produced: Produced, suffix: str, **options: Any) -> bytes:
 
 def picture(produced: Produced, *, scale: float = 1, special: bool = False) -> Image:
     """Written words by read words; where a picture was read, a panel for each word."""
-    shown = _shown(produced, special)
+    shown = shown_words(produced, special)
     if _placed(shown, special):
         return painting.picture([word.explanation for word in shown], scale=scale, special=special)
     return matrices.painted(matrix(produced, special), scale)
@@ -75,7 +57,7 @@ def picture(produced: Produced, *, scale: float = 1, special: bool = False) -> I
 
 def svg(produced: Produced, *, special: bool = False) -> str:
     """What `picture` paints."""
-    shown = _shown(produced, special)
+    shown = shown_words(produced, special)
     if _placed(shown, special):
         return vectors.svg([word.explanation for word in shown], special=special)
     return matrices.written(matrix(produced, special))
@@ -83,102 +65,101 @@ def svg(produced: Produced, *, special: bool = False) -> str:
 
 def matrix(produced: Produced, special: bool = False) -> Matrix:
     """The table as it is laid out."""
-    shown = _shown(produced, special)
+    shown = shown_words(produced, special)
     found = [panels(word.explanation, special)[0] for word in shown]
-    blocks = [_block(key, found, produced, special) for key in _keys(found)]
-    names = [_row(word, produced) for word in shown]
-    return matrices.matrix(_title(produced), names, blocks, _note(produced, found, blocks))
+    blocks = [_block(key, found, produced, special) for key in keys_of(found)]
+    names = [spoken(word, produced) for word in shown]
+    return matrices.matrix(title_of(produced), names, blocks, _note(produced, found, blocks))
 
 
-def page(produced: Produced, *, title: str | None = None, special: bool = False) -> str:
-    """One page that fetches nothing: the answer's words to choose from, by mouse or arrow keys, also without script."""
-    shown = _shown(produced, special)
-    html = page_of([[word.explanation] for word in shown], title=title or _title(produced), lead=LEAD, special=special)
-    image = picture(produced, scale=1.5, special=special)
-    chosen = "".join(_radio(i) for i in range(len(shown)))
-    words = "".join(f"<label for=w{i}>{escape(word.text)}</label>" for i, word in enumerate(shown))
-    rules = "".join(map(_rule, range(len(shown))))
-    rules += WITH_PICTURE if _placed(shown, special) else WITHOUT
-    html = html.replace("</style>", f"{STYLE}{rules}</style>", 1)
-    html = html.replace("<main>", f'{chosen}<div class="answer" aria-label="What was written">{words}</div><main>', 1)
-    every = (
-        f'<details class="all" open><summary>every word at once</summary><img alt="{escape(_told(shown, special))}" '
-        f'width={image.width * 2 // 3} src="{data_uri(image)}"></details>'
-    )
-    return html.replace("</main>", f"</main>{every}", 1)
+def page(produced: Produced, **options: Any) -> str:
+    """One page that fetches nothing: what a word read is coloured while it is pointed at, or chosen."""
+    from heedmap.render import conversations
+
+    return conversations.page(produced, **options)
 
 
 def terminal(produced: Produced, *, special: bool = False, top: int = NAMED) -> RenderableType:
     """What `rich` prints: a line for each word, with the loudest of what it read and of what stood before it."""
     from rich.table import Table
 
-    shown = _shown(produced, special)
+    shown = shown_words(produced, special)
     found = [panels(word.explanation, special)[0] for word in shown]
-    keys = _keys(found)
+    keys = keys_of(found)
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("written")
     table.add_column("logit" if not produced.against else "by", justify="right")
     for stream, part in keys:
-        table.add_column(_called(part or stream, produced), ratio=1)
+        table.add_column(_called(stream, part, produced), ratio=1)
     for word, panel in zip(shown, found, strict=True):
-        cells = (_loudest(_view(panel, key), top) for key in keys)
-        table.add_row(_row(word, produced), number(panel.value), *cells)
+        cells = (_loudest(view_of(panel, key), top) for key in keys)
+        table.add_row(spoken(word, produced), number(panel.value), *cells)
     return table
 
 
 # ---- what is shown
 
 
-def _shown(produced: Produced, special: bool) -> list[Word]:
+def shown_words(produced: Produced, special: bool) -> list[Word]:
     """The words; where nothing but special tokens was written, those."""
-    return [word for word in produced.words if special or not word.special] or list(produced.words)
+    return [word for word in produced.told if special or not word.special] or list(produced.told)
 
 
 def _placed(shown: Sequence[Word], special: bool) -> bool:
     return any(view.placed for view in panels(shown[-1].explanation, special)[0].views)
 
 
-def _keys(found: Sequence[Panel]) -> list[tuple[str, str]]:
+def keys_of(found: Sequence[Panel]) -> list[tuple[str, str]]:
     """Each stream that has something to see in any row; what was written before comes last."""
     keys = dict.fromkeys((view.stream, view.part) for panel in reversed(found) for view in panel.views)
     return list(keys)
 
 
-def _view(panel: Panel, key: tuple[str, str]) -> View | None:
+def view_of(panel: Panel, key: tuple[str, str]) -> View | None:
     return next((view for view in panel.views if (view.stream, view.part) == key), None)
 
 
 def _block(key: tuple[str, str], found: Sequence[Panel], produced: Produced, special: bool) -> Block:
     stream, part = key
-    views = [_view(panel, key) for panel in found]
+    views = [view_of(panel, key) for panel in found]
     longest = max((view for view in views if view is not None), key=lambda view: len(view.units))
     names = [unit.name for unit in longest.units]
     if stream == produced.stream:  # a word that is not yet whole in one row is in the next
-        names = [unit.name for unit in _units(produced.layout, special)]
+        names = [unit.name for unit in _units(produced.layout, part, special)]
     rows = [() if view is None else view.units for view in views]
-    return matrices.block(_called(part or stream, produced), names, rows, longest.kind == "frames")
+    return matrices.block(_called(stream, part, produced), names, rows, longest.kind == "frames")
 
 
-def _units(layout: Words, special: bool) -> list[Unit]:
-    told: Layout = layout
-    (view,) = read("", told, [0.0] * len(layout.texts))
+def written_key(produced: Produced) -> tuple[str, str]:
+    """The stream, and the part of it, in which what was written stands."""
+    return produced.stream, "written" if produced.layout.parts else ""
+
+
+def names_of(produced: Produced, special: bool) -> list[str]:
+    """What stands there when all is written."""
+    return [unit.name for unit in _units(produced.layout, written_key(produced)[1], special)]
+
+
+def _units(layout: Words, part: str, special: bool) -> list[Unit]:
+    view = next(view for view in read("", layout, [0.0] * len(layout.texts)) if view.part == part)
     return [unit for unit in view.units if special or not unit.special]
 
 
-def _called(stream: str, produced: Produced) -> str:
-    """A stream by its name, and what it is."""
-    if stream != produced.stream:
-        return f"{stream}: given"
-    return f"{stream}: written before" if stream.startswith("decoder") else f"{stream}: given, then written"
+def _called(stream: str, part: str, produced: Produced) -> str:
+    """A stream by its name, and what it is; of one in which several speak, who."""
+    if stream == produced.stream:
+        return "written before" if part == "written" else part or f"{stream}: written before"
+    return OWN if stream.endswith(THEIRS) else f"{stream}: given"
 
 
-def _row(word: Word, produced: Produced) -> str:
+def spoken(word: Word, produced: Produced) -> str:
     """A word, a star where it was not the model's first choice, in brackets what it was held against."""
     star = "*" if set(word.tokens) & set(produced.overruled) else ""
-    return f"{word.text}{star} ({produced.held_against(word.tokens)})" if produced.against else f"{word.text}{star}"
+    held = produced.held_against(word.tokens)
+    return f"{word.text}{star} ({held})" if held else f"{word.text}{star}"
 
 
-def _title(produced: Produced) -> str:
+def title_of(produced: Produced) -> str:
     text = " ".join(produced.text.split()) or "".join(produced.tokens)
     return text if produced.ended else f"{text} …"
 
@@ -188,14 +169,19 @@ def _note(produced: Produced, found: Sequence[Panel], blocks: Sequence[Block]) -
     for one in blocks:
         if len(one.columns) < one.all and not one.timed:
             told += f" Of {one.all} words of {one.name.split(':')[0]} the {len(one.columns)} loudest are shown."
-    if produced.against:
+    if produced.other:
+        told += (
+            " Each word is its log-probability; from the one that stands beside its counterpart in brackets on, these, "
+            "less those of the other's words, add up to log p(all of it) − log p(the other)."
+        )
+    elif produced.against:
         told += " In brackets the next best, against which each word is held."
     if produced.overruled:
         told += " * The model liked another token better, which its generation config forbade."
     return told
 
 
-def _told(shown: Sequence[Word], special: bool) -> str:
+def blocked(shown: Sequence[Word], special: bool) -> str:
     """The table in words."""
     told = []
     for word in shown:
@@ -217,19 +203,3 @@ def _loudest(view: View | None, top: int) -> Any:
         text.append(f"{unit.name} ")
         text.append(f"{unit.strength:+.2f}", "bold #e8334a" if unit.strength > 0 else "bold #2f94d6")
     return text or Text("nothing", "dim")
-
-
-# ---- the page's choice, without script
-
-
-def _radio(i: int) -> str:
-    return f"<input class=chosen type=radio name=word id=w{i}{' checked' if i == 0 else ''}>"
-
-
-def _rule(i: int) -> str:
-    """What is seen while a word is chosen, or has the keyboard."""
-    return (
-        f"#w{i}:checked ~ main section:nth-of-type({i + 1}) {{ display: block; }}\n"
-        f"#w{i}:checked ~ .answer label[for=w{i}] {{ background: var(--ink); color: var(--page); }}\n"
-        f"#w{i}:focus-visible ~ .answer label[for=w{i}] {{ outline: 3px solid var(--blue); outline-offset: 2px; }}\n"
-    )

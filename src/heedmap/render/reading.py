@@ -16,6 +16,8 @@ _PIECE = re.compile(r"^(?:##|Ġ|▁|Ċ)(?=.)|</w>$|@@$")  # how tokenizers mark 
 
 def read(stream: str, layout: Layout, values: list[float]) -> tuple[View, ...]:
     """The units of a stream as its layout has them, special ones among them; no strength yet."""
+    if isinstance(layout, Words) and layout.parts:
+        return _turns(stream, layout, values)
     if not isinstance(layout, Joined):
         return (_READERS[type(layout)](stream, layout, values),)
     counts = [tokens for _, tokens, _ in layout.parts]
@@ -64,19 +66,37 @@ def _regions(stream: str, layout: Regions, values: list[float]) -> View:
 
 
 def _words(stream: str, layout: Words, values: list[float]) -> View:
+    return View(stream, "words", tuple(unit for _, unit in _spoken(stream, layout, values)), 0.0)
+
+
+def _turns(stream: str, layout: Words, values: list[float]) -> tuple[View, ...]:
+    """The words of each part by themselves."""
+    spoken = _spoken(stream, layout, values)
+    views, start = [], 0
+    for name, tokens in layout.parts:
+        units = tuple(unit for first, unit in spoken if start <= first < start + tokens)
+        views.append(View(stream, "words", units, 0.0, part=name))
+        start += tokens
+    return tuple(views)
+
+
+def _spoken(stream: str, layout: Words, values: list[float]) -> list[tuple[int, Unit]]:
+    """Each whole word, and its first token."""
     _check_count(stream, f"{len(layout.texts)} tokens of text", len(layout.texts), len(values), exactly=True)
     grouped = {i for word in layout.words for i in word}
     single = [(i,) for i in range(len(values)) if i not in grouped]
-    units = [
-        Unit(
-            layout.special.get(word[0], "") if word[0] in layout.special else _spelt([layout.texts[i] for i in word]),
-            sum(values[i] for i in word),  # what flowed adds up
-            special=word[0] in layout.special,
+    return [
+        (
+            word[0],
+            Unit(
+                layout.special.get(word[0]) or _spelt([layout.texts[i] for i in word]),
+                sum(values[i] for i in word),  # what flowed adds up
+                special=word[0] in layout.special,
+            ),
         )
         for word in sorted((*layout.words, *single))
         if word
     ]
-    return View(stream, "words", tuple(units), 0.0)
 
 
 def _frames(stream: str, layout: Frames, values: list[float]) -> View:

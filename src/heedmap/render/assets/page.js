@@ -171,6 +171,7 @@
       setTimeout(() => URL.revokeObjectURL(link.href), 10000);
     });
   }
+  window.heedmap = { numbers, views, files, read }; // for what is written besides
   shown();
   balanced();
   addEventListener("resize", balanced);
