@@ -178,6 +178,11 @@ class Wiring:
     def streams(self) -> tuple[str, ...]:
         return tuple(self.tokens)
 
+    @property
+    def entered(self) -> dict[str, int]:
+        """The streams that are of what entered, and how many tokens each has; what was moved later is no other."""
+        return {stream: tokens for stream, tokens in self.tokens.items() if stream not in self.moved}
+
     def state(self, text: str) -> State:
         """The state that a text such as `pixel_values@5` names; without a number, the stream's last one."""
         stream, _, number = text.rpartition("@")

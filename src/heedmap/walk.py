@@ -91,7 +91,8 @@ class Walk:
             raise no_gradient(stuck, self._wiring)
 
     def _begin(self, state: State, gradient: Tensor) -> None:
-        row, named = opening(state, self._ends[state], gradient, self._examples)
+        windows = self._examples if state.stream in self._wiring.moved else None
+        row, named = opening(state, self._ends[state], gradient, windows)
         self.readout.append(named)
         _add(self._start, state, row)
 

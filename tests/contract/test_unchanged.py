@@ -135,7 +135,7 @@ def test_the_model_is_unchanged_when_the_target_raises(name, target, error):
 
 def test_the_model_is_unchanged_when_it_is_refused():
     model, rolled = fresh("vit"), fresh("vit")
-    rolled.vit.layers[0].register_forward_hook(lambda module, given, output: output.roll(1, 1))
+    rolled.vit.layers[0].register_forward_hook(lambda module, given, output: output + output.roll(1, 1))
     before, switches, rolled_before = model_state(model), torch_state(), model_state(rolled)
     with pytest.raises(errors.WiringError):
         explain(rolled, "vit")

@@ -207,8 +207,8 @@ def test_edited_and_plain_are_probed_each_by_itself(monkeypatch, edited_first):
         assert not probes, "the same calls are edited: it is trusted"
 
 
-def test_a_model_whose_edited_tokens_are_moved_is_still_refused():
+def test_a_model_whose_edited_tokens_are_mixed_is_still_refused():
     model, x = stack("sdpa")
-    model.blocks[1].register_forward_hook(lambda module, given, output: output.roll(1, 1))
+    model.blocks[1].register_forward_hook(lambda module, given, output: output + output.roll(1, 1))
     with pytest.raises(heedmap.errors.WiringError):
         heedmap.explain(model, (x,), 0, edits=dict(enumerate(random_weights())))

@@ -302,6 +302,40 @@ def marian():
     return hf.MarianMTModel(config), words
 
 
+# ---- pictures between words
+
+
+CHAT = (
+    "{% for message in messages %}{{ message['role'] }}: {% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %} {% endfor %}"
+    "{% if add_generation_prompt %}assistant:{% endif %}"
+)
+
+
+def _picture_words():
+    return bytes_of(["<|endoftext|>", "<image>"], bos_token="<|endoftext|>", eos_token="<|endoftext|>")
+
+
+def _speaking(words):
+    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
+    return hf.LlamaConfig(**SMALL, **ids, vocab_size=len(words), max_position_embeddings=128, num_key_value_heads=2)
+
+
+def llava():
+    words = _picture_words()
+    words.model_max_length = 128
+    config = hf.LlavaConfig(
+        vision_config=hf.CLIPVisionConfig(**SMALL, **IMAGE), text_config=_speaking(words),
+        image_token_index=words.convert_tokens_to_ids("<image>"), vision_feature_layer=-2,
+    )  # fmt: skip
+    crop = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+    processor = hf.LlavaProcessor(
+        image_processor=hf.CLIPImageProcessor(**crop), tokenizer=words, patch_size=8, image_token="<image>",
+        vision_feature_select_strategy="default", num_additional_image_tokens=1, chat_template=CHAT,
+    )  # fmt: skip
+    return hf.LlavaForConditionalGeneration(config), processor
+
+
 # ---- sounds
 
 
@@ -335,7 +369,7 @@ MAKERS = {
     "clip": clip, "siglip": siglip, "lxmert": lxmert, "visual-bert": visual_bert, "vilt": vilt, "blip": blip,
     "bert": bert, "bert-masked": bert_masked, "distilbert": distilbert, "roberta": roberta,
     "roberta-masked": roberta_masked, "gpt2": gpt2, "llama": llama, "t5": t5, "bart": bart, "marian": marian,
-    "whisper": whisper, "wav2vec2": wav2vec2, "ast": ast,
+    "whisper": whisper, "wav2vec2": wav2vec2, "ast": ast, "llava": llava,
 }  # fmt: skip
 
 

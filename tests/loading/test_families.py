@@ -41,6 +41,7 @@ EXPECTED = {
     "whisper": {"input_features": Frames, "decoder_input_ids": Words},
     "wav2vec2": {"frames": Frames},
     "ast": {"input_values": Grid},
+    "llava": {"pixel_values": Grid, "input_ids": Words},
 }
 TEXTS = [
     name for name, streams in EXPECTED.items() if streams.get("input_ids") is Words and "pixel_values" not in streams
@@ -69,7 +70,7 @@ def given(model):
             return {"image": picture()}
         case "zero-shot-image-classification":
             return {"image": picture(), "text": list(CAPTIONS)}
-        case "visual-question-answering" | "image-text-to-text":
+        case "visual-question-answering" | "image-text-to-text" | "image-text-generation":
             found = {"regions": regions()} if model.config.model_type in ("lxmert", "visual_bert") else {}
             return {"image": picture(), "text": QUESTION, **found}
         case "fill-mask":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from heedmap.errors import InputError
-from heedmap.families import conversations, pictures, placing, regions, sounds, words
+from heedmap.families import between, conversations, pictures, placing, regions, sounds, words
 from heedmap.families.openings import openings
 from heedmap.families.processors import Processors
 from heedmap.families.tasks import DECODERS, TASKS, WRITERS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from heedmap.layouts import Regions, Words
 
 LONGEST = 50  # a strip that is longer would become a picture of hundreds of megabytes
-ASKED = ("visual-question-answering", "image-text-to-text")
+ASKED = ("visual-question-answering", "image-text-to-text", "image-text-generation")
 BOXED = {"lxmert": "visual_feats", "visual_bert": "visual_embeds"}  # what each calls the features of regions
 
 
@@ -68,6 +68,11 @@ def feed(
     inputs: dict[str, Tensor] = {}
     layouts: dict[str, Any] = {}
     placements: tuple[Any, ...] = ()
+    if processors.both is not None:
+        inputs, layouts["input_ids"] = between.encoded(processors.both, images, texts, config)
+        placements = tuple(placing.placed(processors.image, picture.size) for picture in images)
+        texts = tuple(one if isinstance(one, str) else conversations.told(one) for one in texts)
+        return Fed(_fitting(module, inputs), count, images, texts, placements, layouts)
     if texts:
         encoded, layouts["input_ids"] = words.encode(processors.text, texts, config)
         inputs |= encoded

@@ -139,6 +139,9 @@ def _module(hf: Any, config: Any, place: str, options: dict[str, Any], source: s
 
 def _processors(hf: Any, config: Any, place: str, options: dict[str, Any], source: str, task: str) -> Processors:
     takes = TASKS[task].takes
+    if task == "image-text-generation":
+        both: Any = _got(lambda: hf.AutoProcessor.from_pretrained(place, **options), source)
+        return Processors(image=both.image_processor, text=both.tokenizer, both=both)
     image = "image" in takes and config.model_type not in ("lxmert", "visual_bert")  # these read regions
     words = "text" in takes or task in DECODERS
     return Processors(

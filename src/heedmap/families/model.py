@@ -69,7 +69,7 @@ class Model:
         """The tensors that the model takes, and what their tokens are."""
         fed = self._fed(image, text, regions, **more)
         with self.steady(fed) as order:
-            tokens = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).tokens
+            tokens = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
         return dict(fed.inputs), laying.shown(fed, self.config, tokens, order)
 
     def wiring(self, image: Any = None, text: Any = None, regions: Any = None, **more: Any) -> Wiring:
@@ -278,9 +278,9 @@ class Model:
         told = {"wiring": ENDS.get(self.config.model_type), **told}
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
-        base = laying.shown(fed, self.config, found[0].wiring.tokens, order) if found else ()
+        base = laying.shown(fed, self.config, found[0].wiring.entered, order) if found else ()
         sunk = ""
-        if found and self.task == "text-generation":
+        if found and self.task in ("text-generation", "image-text-generation"):
             base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)
         finished = []
         for explanation, one in zip(found, asked, strict=True):

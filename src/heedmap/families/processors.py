@@ -13,3 +13,4 @@ class Processors:
     image: Any = None
     text: Any = None
     sound: Any = None
+    both: Any = None  # of models that read a picture between words: one processor for picture and text

@@ -261,9 +261,10 @@ def _with(fed: Fed, stream: str, ids: Sequence[int], told: Words) -> tuple[Fed, 
     before = fed.inputs[stream]
     more = before.new_tensor([list(ids[:-1])])
     inputs = {**fed.inputs, stream: torch.cat([before, more], dim=1)}
-    if stream == "input_ids" and "attention_mask" in inputs:
-        mask = inputs["attention_mask"]
-        inputs["attention_mask"] = torch.cat([mask, mask.new_ones(more.shape)], dim=1)
+    for name, tensor in fed.inputs.items():  # what says something of each token: it is heard, and is no picture's
+        if stream == "input_ids" and name != stream and tensor.shape == before.shape:
+            further = tensor.new_full(more.shape, int(name == "attention_mask"))
+            inputs[name] = torch.cat([tensor, further], dim=1)
     given = _words(fed, stream)
     parts = given.parts or ((("given", before.shape[1]),) if stream == "input_ids" else ())
     layout = words.joined(given, told, (*parts, (WRITTEN, len(ids))) if parts else ())

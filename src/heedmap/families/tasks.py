@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heedmap.errors import InputError, ModelError
+from heedmap.families.between import mark_of
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ TASKS = {
     "zero-shot-image-classification": Task(("image", "text"), "AutoModelForZeroShotImageClassification"),
     "visual-question-answering": Task(("image", "text"), "AutoModelForVisualQuestionAnswering"),
     "image-text-to-text": Task(("image", "text"), "AutoModelForVisualQuestionAnswering"),
+    "image-text-generation": Task(("image", "text"), "AutoModelForImageTextToText"),
     "text-classification": Task(("text",), "AutoModelForSequenceClassification"),
     "token-classification": Task(("text",), "AutoModelForTokenClassification"),
     "fill-mask": Task(("text",), "AutoModelForMaskedLM"),
@@ -51,7 +53,7 @@ TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2", 
 # Where the walk is declared to end: a convolution adds each frame's neighbours to it before the first attention call.
 ENDS: dict[str, dict[int, dict[str, str]]] = {kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND}
 DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
-WRITERS = (*DECODERS, "text-generation")
+WRITERS = (*DECODERS, "text-generation", "image-text-generation")
 VOCABULARY = (*WRITERS, "fill-mask")
 
 
@@ -68,6 +70,8 @@ def task_of(config: Any, said: str | None, source: str) -> str:
     for ending, task in ENDINGS.items():
         if named.endswith(ending):
             return task
+    if named.endswith("ForConditionalGeneration") and mark_of(config) is not None:
+        return "image-text-generation"
     if named.endswith("ForConditionalGeneration"):
         return "automatic-speech-recognition" if kind in SPEECH else "text2text-generation"
     if named.endswith("MTModel"):
