@@ -107,7 +107,8 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--memory-repeats", type=int, help=f"processes, 0: none (default {MEMORY_REPEATS})")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
-    options.cases = options.cases or [case.name for case in CASES.values() if case.small or not options.quick]
+    usual = [case.name for case in CASES.values() if (case.small if options.quick else not case.long)]
+    options.cases = options.cases or usual
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     options.dtype = options.dtype or (["float32", "bfloat16"] if options.device == "cuda" else ["float32"])
     if options.repeats is None:
