@@ -49,8 +49,10 @@ def gradientless(function: Any, args: Any, result: Any) -> bool:
     """Whether an operation that is not torch's own cut off the gradient that its arguments carry."""
     if not getattr(function, "__module__", "").startswith("torch._ops.") or not torch.is_grad_enabled():
         return False
-    if not isinstance(result, Tensor) or not result.is_floating_point() or result.requires_grad:
+    if not isinstance(result, Tensor) or not result.is_floating_point():
         return False
+    if result.grad_fn is not None:
+        return result.grad_fn.name().endswith("NotImplemented")
     return any(isinstance(each, Tensor) and each.requires_grad for each in args)
 
 
