@@ -67,7 +67,7 @@ def signature(model: nn.Module, recording: Recording, wiring: Wiring) -> tuple[A
 def _weights(model: nn.Module) -> int:
     """A digest of parameters and buffers: their versions, and a few of their numbers, which some write unseen."""
     tensors = [part.detach() for tensor in (*model.parameters(), *model.buffers()) for part in _parts(tensor)]
-    tensors = [tensor for tensor in tensors if tensor.numel()]
+    tensors = [tensor for tensor in tensors if tensor.numel() and not tensor.is_meta]
     some = [tensor.reshape(-1)[:: max(1, tensor.numel() // 8)].sum(dtype=torch.float64) for tensor in tensors]
     by_device: dict[torch.device, list[Tensor]] = {}
     for number in some:

@@ -96,8 +96,19 @@ def check_parameters(model: nn.Module) -> None:
     given = {"on the meta device": lambda p: p.is_meta, "built under inference_mode": lambda p: p.is_inference()}
     for name, parameter in model.named_parameters():
         for what, met in given.items():
-            if met(parameter):
+            if met(parameter) and not (parameter.is_meta and offloaded(model, name)):
                 raise UnsupportedError(
                     f"Parameter {name!r} is {what}: no gradient can be computed through it. heedmap expected ordinary "
                     "parameters; load the model's weights outside of that context."
                 )
+
+
+def offloaded(model: nn.Module, name: str) -> bool:
+    """Whether a parameter is brought by a hook, accelerate's, before the forward of its layer or of one around it."""
+    paths = name.split(".")[:-1]
+    around = [model.get_submodule(".".join(paths[:depth])) for depth in range(len(paths) + 1)]
+    return any(_offloads(getattr(module, "_hf_hook", None)) for module in around)
+
+
+def _offloads(hook: Any) -> bool:
+    return bool(getattr(hook, "offload", False)) or any(map(_offloads, getattr(hook, "hooks", ())))

@@ -53,7 +53,7 @@ class Recorder(Tracker, TorchFunctionMode):
             return self._mha(args, kwargs)
         if name in ("__get__", "__set__", "__len__"):
             result = func(*args, **kwargs)
-            if isinstance(result, Tensor) and id(args[0]) in self._parameters:
+            if isinstance(result, Tensor) and self._named(args[0]) is not None:
                 result = result.detach()  # as in weight.T
             return self._label(func, name, args, kwargs, result)
         self._refuse_active(func, name, args, kwargs)
