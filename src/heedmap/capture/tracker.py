@@ -48,7 +48,7 @@ class Tracker:
         self._kept = [t for _, t in own]  # so that no other tensor gets their ids where they are exchanged
         self._brought = Labels()  # the names of parameters that a layer brought for its own forward
         self._parameter_origins: dict[str, Origin] = {}
-        self._tapped: dict[int, Tensor] = {}
+        self._tapped = Labels()
 
     def enter(self, name: str, tensor: Tensor) -> Tensor:
         """Take in a tensor of the model's inputs; the model is given what is returned."""
@@ -89,14 +89,15 @@ class Tracker:
     def _detached(self, name: str, parameter: Tensor) -> Tensor:
         if not self._stems or not torch.is_grad_enabled() or name in ops.WEIGHTS or name == "embedding":
             return parameter.detach()
-        if id(parameter) not in self._tapped:
+        tapped = self._tapped.get(parameter)
+        if tapped is None:
             origin = self.origin(parameter)
             assert origin is not None
             number = origin.bases.bit_length() - 1
-            tapped: Any = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
+            tapped = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
             self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
-            self._tapped[id(parameter)] = tapped
-        return self._tapped[id(parameter)]
+            self._tapped.set(parameter, tapped)
+        return tapped
 
     def origin(self, tensor: Tensor) -> Origin | None:
         known = self._origins.get(tensor)
