@@ -25,10 +25,16 @@ def estimate(model: nn.Module, inputs: Any) -> Estimate:
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
     from heedmap.capture import record
+    from heedmap.capture.offloading import offloaded
     from heedmap.propagation import block_bytes
 
     if not isinstance(model, nn.Module):
         raise InputError(f"The model is a {type(model).__name__}. heedmap expected a torch.nn.Module.")
+    if away := next((name for name, one in model.named_parameters() if one.is_meta and offloaded(model, name)), None):
+        raise UnsupportedError(
+            f"Parameter {away!r} is offloaded, and weights cannot be brought where tensors have no numbers. heedmap "
+            "expected a model that holds its weights; ask for the estimate before it is offloaded."
+        )
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     held = [mode.from_tensor(tensor) for tensor in (*model.parameters(), *model.buffers())]
     own = {tensor.untyped_storage()._cdata for tensor in held}

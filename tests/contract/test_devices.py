@@ -3,12 +3,14 @@
 import contextlib
 import tempfile
 import warnings
+from typing import ClassVar
 
 import pytest
 import torch
 from cases import explain, fresh, identical, most_off, scores
 from elsewhere import FAR, FARTHER, HERE, Devices, bare, spread
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from heedmap import errors
 
@@ -63,9 +65,10 @@ class Offload:
     """Weights of one module are brought before its forward and dropped behind it, as accelerate does."""
 
     offload = True
+    seen: ClassVar[list[StorageWeakRef]] = []  # the memory of all that was brought
 
     def __init__(self, module: nn.Module) -> None:
-        self.weights = {
+        self.weights_map = {
             name: parameter.detach() for name, parameter in module._parameters.items() if parameter is not None
         }
         module._hf_hook = self
@@ -74,21 +77,44 @@ class Offload:
         self.hold(module, "meta")
 
     def hold(self, module: nn.Module, device: str) -> None:
-        for name, weight in self.weights.items():
-            module._parameters[name] = nn.Parameter(weight.clone() if device == "cpu" else weight.to("meta"))
+        for name, weight in self.weights_map.items():
+            brought = weight.clone() if device == "cpu" else weight.to("meta")
+            if device == "cpu":
+                self.seen.append(StorageWeakRef(brought.untyped_storage()))
+            module._parameters[name] = nn.Parameter(brought)
+
+
+def unloaded(name):
+    model = fresh(name)
+    for module in model.modules():
+        if any(parameter is not None for parameter in module._parameters.values()):
+            Offload(module)
+    return model
 
 
 @pytest.mark.parametrize("correction", ["complete", "positive"])
 @pytest.mark.parametrize("name", ["vit", "bert", "t5", "lxmert", "llama", "hand-many-heads"])
 def test_offloaded_weights(name, correction):
-    model = fresh(name)
-    for module in model.modules():
-        if any(parameter is not None for parameter in module._parameters.values()):
-            Offload(module)
+    model = unloaded(name)
     true = explain(fresh(name), name, correction=correction)
     for _ in range(2):  # the second trusts what was checked at the first
         assert identical(explain(model, name, correction=correction), true)
     assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("verify", [False, "always"])
+def test_what_was_dropped_is_not_kept_for_the_backward_pass(verify):
+    """Between forward and backward no weight is there: each is brought again."""
+    model, there = unloaded("vit"), []
+
+    def target(output):
+        there.append([not weight.expired() for weight in Offload.seen])
+        return 20 * output.logits[:, 1]
+
+    Offload.seen.clear()
+    explain(model, "vit", target=target, verify=verify)
+    assert len(there[0]) > 30
+    assert sum(there[0]) <= (3 if verify else 0)  # what is laid out before the first call is probed, and small
 
 
 def test_offloaded_by_accelerate():

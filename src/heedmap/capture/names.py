@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from heedmap.capture.offloading import offloaded
 from heedmap.errors import InputError, UnsupportedError
 
 # masks and positions say where tokens are, not what they are
@@ -101,14 +102,3 @@ def check_parameters(model: nn.Module) -> None:
                     f"Parameter {name!r} is {what}: no gradient can be computed through it. heedmap expected ordinary "
                     "parameters; load the model's weights outside of that context."
                 )
-
-
-def offloaded(model: nn.Module, name: str) -> bool:
-    """Whether a parameter is brought by a hook, accelerate's, before the forward of its layer or of one around it."""
-    paths = name.split(".")[:-1]
-    around = [model.get_submodule(".".join(paths[:depth])) for depth in range(len(paths) + 1)]
-    return any(_offloads(getattr(module, "_hf_hook", None)) for module in around)
-
-
-def _offloads(hook: Any) -> bool:
-    return bool(getattr(hook, "offload", False)) or any(map(_offloads, getattr(hook, "hooks", ())))

@@ -14,6 +14,7 @@ from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
 from heedmap.capture.labels import Labels, union
 from heedmap.capture.names import AUXILIARY
+from heedmap.capture.offloading import Brought
 from heedmap.capture.tap import Tap, Valve
 from heedmap.records import Base, Mark, Name, Origin
 
@@ -46,9 +47,10 @@ class Tracker:
         own = (*model.named_parameters(), *model.named_buffers())
         self._parameters = {id(t): name for name, t in own}
         self._kept = [t for _, t in own]  # so that no other tensor gets their ids where they are exchanged
+        self.brought = Brought()
         self._brought = Labels()  # the names of parameters that a layer brought for its own forward
         self._parameter_origins: dict[str, Origin] = {}
-        self._tapped = Labels()
+        self._tapped: dict[int, tuple[Tensor, Tensor]] = {}  # beside each its parameter, so that its id stays its own
 
     def enter(self, name: str, tensor: Tensor) -> Tensor:
         """Take in a tensor of the model's inputs; the model is given what is returned."""
@@ -89,15 +91,14 @@ class Tracker:
     def _detached(self, name: str, parameter: Tensor) -> Tensor:
         if not self._stems or not torch.is_grad_enabled() or name in ops.WEIGHTS or name == "embedding":
             return parameter.detach()
-        tapped = self._tapped.get(parameter)
-        if tapped is None:
+        if id(parameter) not in self._tapped:
             origin = self.origin(parameter)
             assert origin is not None
             number = origin.bases.bit_length() - 1
-            tapped = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
+            tapped: Any = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
             self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
-            self._tapped.set(parameter, tapped)
-        return tapped
+            self._tapped[id(parameter)] = parameter, tapped
+        return self._tapped[id(parameter)][1]
 
     def origin(self, tensor: Tensor) -> Origin | None:
         known = self._origins.get(tensor)
@@ -123,9 +124,11 @@ class Tracker:
         name = self._brought.get(tensor)
         if name is None and (path := self._where()) in self._paths:
             held = self._paths[path]._parameters.items()
-            name = next((f"{path}.{own}" for own, parameter in held if parameter is tensor), None)
-            if name is not None:
+            own = next((own for own, parameter in held if parameter is tensor), None)
+            if own is not None:
+                name = f"{path}.{own}"
                 self._brought.set(tensor, name)
+                self.brought.note(self._paths[path], own, tensor)
         return name
 
     def _name(self, name: Name) -> int:
