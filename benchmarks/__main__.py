@@ -57,8 +57,10 @@ def measure(case: Case, dtype_name: str, options: argparse.Namespace) -> list[re
             say(f"{case.name} {dtype_name}: memory of {contestant.name}")
             peaks[contestant.name] = repeat_memory(case, contestant, dtype, options)
     fitting = [c for c in contestants if peaks.get(c.name, ()) is not None]
-    say(f"{case.name} {dtype_name}: time of {len(fitting)} contestants, {options.repeats} rounds")
-    seconds = measure_time(case, fitting, options.device, dtype, options.repeats)
+    seconds = {}
+    if options.repeats:
+        say(f"{case.name} {dtype_name}: time of {len(fitting)} contestants, {options.repeats} rounds")
+        seconds = measure_time(case, fitting, options.device, dtype, options.repeats)
     order = {c.name: i for i, c in enumerate(contestants)}
     rows = report.figures(case.name, dtype_name, seconds, peaks)
     return sorted(rows, key=lambda figure: order[figure.contestant])
@@ -103,7 +105,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dtype", nargs="+", choices=("float32", "bfloat16"), help="default: float32, on cuda bfloat16 too"
     )
-    parser.add_argument("--repeats", type=int, help=f"rounds of the clock (default {REPEATS})")
+    parser.add_argument("--repeats", type=int, help=f"rounds of the clock, 0: none (default {REPEATS})")
     parser.add_argument("--memory-repeats", type=int, help=f"processes, 0: none (default {MEMORY_REPEATS})")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
