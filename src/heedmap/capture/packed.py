@@ -9,10 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-UNPACK = {
-    "linear_dynamic": torch.ops.quantized.linear_unpack,
-    "linear_dynamic_fp16": torch.ops.quantized.linear_unpack_fp16,
-}
+UNPACK = {"linear_dynamic": "linear_unpack", "linear_dynamic_fp16": "linear_unpack_fp16"}  # in torch.ops.quantized
 
 
 class Packed(torch.autograd.Function):
@@ -47,7 +44,7 @@ def carried(function: Callable[..., Tensor], name: str, args: Any) -> Callable[.
 
 def gradientless(function: Any, args: Any, result: Any) -> bool:
     """Whether an operation that is not torch's own cut off the gradient that its arguments carry."""
-    if not getattr(function, "__module__", "").startswith("torch._ops.") or not torch.is_grad_enabled():
+    if not (getattr(function, "__module__", None) or "").startswith("torch._ops.") or not torch.is_grad_enabled():
         return False
     if not isinstance(result, Tensor) or not result.is_floating_point():
         return False
@@ -62,5 +59,5 @@ def _quantised(weights: Any) -> bool:
 
 
 def _unpacked(weights: Any, name: str) -> Tensor:
-    plain = UNPACK[name](weights)[0] if name in UNPACK else weights.dequantize()
+    plain = getattr(torch.ops.quantized, UNPACK[name])(weights)[0] if name in UNPACK else weights.dequantize()
     return plain.dequantize() if plain.is_quantized else plain
