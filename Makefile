@@ -44,8 +44,8 @@ format: setup  ## write what `make check` asks for, where it can be written
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
 
-bench: setup  ## time and memory against the limit, into benchmarks/results
-	$(RUN) -m benchmarks
+bench: setup  ## time and memory against the limit, into benchmarks/results (CASES="lm-16384 vit-9217": these cases)
+	$(RUN) -m benchmarks $(if $(CASES),--cases $(CASES))
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

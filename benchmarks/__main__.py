@@ -57,8 +57,10 @@ def measure(case: Case, dtype_name: str, options: argparse.Namespace) -> list[re
             say(f"{case.name} {dtype_name}: memory of {contestant.name}")
             peaks[contestant.name] = repeat_memory(case, contestant, dtype, options)
     fitting = [c for c in contestants if peaks.get(c.name, ()) is not None]
-    say(f"{case.name} {dtype_name}: time of {len(fitting)} contestants, {options.repeats} rounds")
-    seconds = measure_time(case, fitting, options.device, dtype, options.repeats)
+    seconds = {}
+    if options.repeats:
+        say(f"{case.name} {dtype_name}: time of {len(fitting)} contestants, {options.repeats} rounds")
+        seconds = measure_time(case, fitting, options.device, dtype, options.repeats)
     order = {c.name: i for i, c in enumerate(contestants)}
     rows = report.figures(case.name, dtype_name, seconds, peaks)
     return sorted(rows, key=lambda figure: order[figure.contestant])
@@ -103,11 +105,12 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dtype", nargs="+", choices=("float32", "bfloat16"), help="default: float32, on cuda bfloat16 too"
     )
-    parser.add_argument("--repeats", type=int, help=f"rounds of the clock (default {REPEATS})")
+    parser.add_argument("--repeats", type=int, help=f"rounds of the clock, 0: none (default {REPEATS})")
     parser.add_argument("--memory-repeats", type=int, help=f"processes, 0: none (default {MEMORY_REPEATS})")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args(arguments)
-    options.cases = options.cases or [case.name for case in CASES.values() if case.small or not options.quick]
+    usual = [case.name for case in CASES.values() if (case.small if options.quick else not case.long)]
+    options.cases = options.cases or usual
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     options.dtype = options.dtype or (["float32", "bfloat16"] if options.device == "cuda" else ["float32"])
     if options.repeats is None:

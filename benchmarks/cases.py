@@ -28,6 +28,7 @@ class Case:
     layers: int = 12
     spread: float = 0.02
     small: bool = False  # belongs to the quick run
+    long: bool = False  # takes many minutes: measured where `--cases` names it
 
     @property
     def row(self) -> int:
@@ -48,6 +49,8 @@ CASES = {
         Case("vit-4097", "vit", 4097),
         Case("lm-2048", "lm", 2048, small=True),
         Case("lm-8192", "lm", 8192),
+        Case("vit-9217", "vit", 9217, long=True),
+        Case("lm-16384", "lm", 16384, long=True),
         Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
         Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
         Case("methods-vit-b", "methods", 197, width=768, heads=12),

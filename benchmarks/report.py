@@ -25,6 +25,11 @@ GOALS = {
     ("vit-4097", "heedmap complete"): (None, 1.15),
     ("vit-4097", "heedmap positive"): (None, 1.30),
     ("vit-4097", "heedmap absolute"): (None, 1.30),
+    **{
+        (case, f"heedmap {correction}"): (None, 1.30)
+        for case in ("vit-9217", "lm-16384")
+        for correction in ("complete", "positive", "absolute")
+    },
 }
 
 # Beside another contestant: (case, contestant) -> (the other, time / its time).

@@ -100,13 +100,24 @@ def signature(model: nn.Module, recording: Recording, wiring: Wiring) -> tuple[A
 
 def _weights(model: nn.Module) -> int:
     """A digest of parameters and buffers: their versions, and a few of their numbers, which some write unseen."""
-    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers()) if tensor.numel()]
+    tensors = [part.detach() for tensor in (*model.parameters(), *model.buffers()) for part in _parts(tensor)]
+    tensors = [tensor for tensor in tensors if tensor.numel() and not tensor.is_meta]
     some = [tensor.reshape(-1)[:: max(1, tensor.numel() // 8)].sum(dtype=torch.float64) for tensor in tensors]
     by_device: dict[torch.device, list[Tensor]] = {}
     for number in some:
         by_device.setdefault(number.device, []).append(number)
     numbers = [tuple(torch.stack(several).tolist()) for several in by_device.values()]
     return hash((tuple(tensor._version for tensor in tensors), tuple(numbers)))
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The plain tensors that one with a class of its own, such as a quantised weight, is made of."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        yield tensor
+        return
+    for name in flatten()[0]:
+        yield from _parts(getattr(tensor, name))
 
 
 def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from heedmap.errors import InputError, UnsupportedError
 from heedmap.records import Estimate
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
 # of its largest tensor, which a backward pass holds at once: gradients and operands; measured on transformers of 577 to
@@ -22,10 +25,16 @@ def estimate(model: nn.Module, inputs: Any) -> Estimate:
     from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
     from heedmap.capture import record
-    from heedmap.propagation import BLOCK_BYTES
+    from heedmap.capture.offloading import offloaded
+    from heedmap.propagation import block_bytes
 
     if not isinstance(model, nn.Module):
         raise InputError(f"The model is a {type(model).__name__}. heedmap expected a torch.nn.Module.")
+    if away := next((name for name, one in model.named_parameters() if one.is_meta and offloaded(model, name)), None):
+        raise UnsupportedError(
+            f"Parameter {away!r} is offloaded, and weights cannot be brought where tensors have no numbers. heedmap "
+            "expected a model that holds its weights; ask for the estimate before it is offloaded."
+        )
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     held = [mode.from_tensor(tensor) for tensor in (*model.parameters(), *model.buffers())]
     own = {tensor.untyped_storage()._cdata for tensor in held}
@@ -41,15 +50,22 @@ def estimate(model: nn.Module, inputs: Any) -> Estimate:
     given = hollow if hollow is not None else _hollow(inputs, mode)
     try:
         with mode, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), record(model, given) as run:
-            device = run.calls[0].values.device.type
+            block = max(_block(call, block_bytes) for call in run.calls)
     except (DataDependentOutputException, DynamicOutputShapeException) as error:
         raise UnsupportedError(
             f"The model's course depends on the numbers in its inputs ({error}), so its memory cannot be told from "
             "shapes. heedmap expected a model that shapes alone describe; explain a smaller input and measure."
         ) from error
     sizes = [size for _, size in kept.values()]
-    block = BLOCK_BYTES.get(device, BLOCK_BYTES["cuda"])
     return Estimate(graph=sum(sizes), workspace=COPIES * max(sizes, default=0) + 4 * block)
+
+
+def _block(call: Any, block_bytes: Callable[..., int]) -> int:
+    """The block of weights that a call is walked in: it is told from what is free now."""
+    import torch
+
+    row = call.counts[1] * torch.promote_types(call.values.dtype, torch.float32).itemsize
+    return block_bytes(math.prod((*call.lead, call.counts[0])) * row, row, call.values.device)
 
 
 def _hollow(value: Any, mode: Any) -> Any:

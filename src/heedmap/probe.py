@@ -112,11 +112,11 @@ def check_tail(
         if index in found:
             rows[wiring.calls[index].state.stream] = _rows(calls[index].gradient(found[index], batches[index]))
     for index in wiring.upstream(ends, moved=False) - set(ends):
-        if index not in found:
-            continue
+        if index not in found or not bool(found[index].any()):
+            continue  # zeros are what some functions make of no gradient
         state = wiring.calls[index].state
         met = _rows(calls[index].gradient(found[index], batches[index]))
-        if state.stream not in rows or bool((met & ~rows[state.stream]).any()):
+        if state.stream not in rows or bool((met & ~rows[state.stream].to(met.device)).any()):
             last = ", ".join(str(wiring.calls[end].state) for end in ends)
             raise ReadoutError(
                 f"The target reads {last} and, beside it, other rows of {state}. heedmap expected a target that reads "
@@ -128,7 +128,7 @@ def check_tail(
             grad = found.get(-1 - number)
             if grad is None or stream not in rows or grad.shape[:2] != rows[stream].shape or grad.ndim != 3:
                 continue
-            if bool(((grad != 0).any(-1) & ~rows[stream]).any()):
+            if bool(((grad != 0).any(-1) & ~rows[stream].to(grad.device)).any()):
                 raise ReadoutError(
                     f"Beside the last call the target reads other rows of {stream!r} as it entered. heedmap expected a "
                     "residual branch that leaves tokens where they are; declare the rows that speak: "

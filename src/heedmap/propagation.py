@@ -16,13 +16,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from heedmap.memory import free
 from heedmap.records import Heads
 
 Correct = Callable[[Tensor], Tensor]
 Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 # of one block of weights: what stays in a processor's cache, what keeps an accelerator busy
-BLOCK_BYTES = {"cpu": 5 * 2**19, "cuda": 2**28}
+CACHED, BUSY = 5 * 2**19, 2**28
+ROWS = 64  # of a block, however many keys there are: with 10 the products take 2.6 times as long, with 128 no less
+SHARE = 8  # of the free memory a block takes no more than this part: four of its size are held at once
 
 
 def pull(heads: Heads, gradient: Tensor, row: Tensor, correct: Correct) -> Tensor:
@@ -95,7 +98,9 @@ def blocks(heads: Heads, gradient: Tensor, active: Tensor | None) -> Iterator[Bl
     few = queries if rows is None else len(rows)
     values = heads.values.detach().to(dtype).mT
     gradient = gradient.to(dtype)
-    for examples, some, part in _cuts(batch, count, few, keys * dtype.itemsize, gradient.device.type):
+    row_bytes = keys * dtype.itemsize
+    budget = block_bytes(batch * count * few * row_bytes, row_bytes, gradient.device) // row_bytes
+    for examples, some, part in _cuts(batch, count, few, max(1, budget)):
         chosen: slice | Tensor = part if rows is None else rows[part]
         width = min(keys, int(chosen.stop if isinstance(chosen, slice) else chosen[-1] + 1)) if heads.causal else keys
         at = (examples, some, chosen)
@@ -115,9 +120,21 @@ def _pour(flowed: Tensor, share: Tensor, block: Block, corrected: Tensor) -> Non
     flowed[block.examples, : block.width] += given.sum((1, 2))
 
 
-def _cuts(batch: int, heads: int, rows: int, row_bytes: int, device: str) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut (batch, head, row) so that a block fits: whole heads where they do, else rows of one head."""
-    budget = max(1, BLOCK_BYTES.get(device, BLOCK_BYTES["cuda"]) // row_bytes)
+def block_bytes(whole: int, row: int, device: torch.device) -> int:
+    """How large a block of weights may be: as large as serves, where the device has that much free.
+
+    Of what is free a power of two is taken, so that little more or less of it cuts the same blocks. What stays in a
+    cache is never too much: an explanation holds larger things.
+    """
+    wanted = min(whole, max(CACHED if device.type == "cpu" else BUSY, ROWS * row))
+    if wanted <= CACHED:
+        return wanted
+    spare = free(device)
+    return wanted if spare is None else min(wanted, max(CACHED, 2 ** max(0, (spare // SHARE).bit_length() - 1)))
+
+
+def _cuts(batch: int, heads: int, rows: int, budget: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut (batch, head, row) so that `budget` rows make a block: whole heads where they fit, else rows of one head."""
     several = max(1, budget // max(1, rows))
     by_head = min(heads, several)
     by_example = max(1, several // heads)

@@ -36,7 +36,7 @@ class Route:
         """What reached a stream's rows, on the tokens that they were."""
         place = self.place.to(row.device)
         there = place >= 0
-        weight = there.to(row.dtype) if gradient is None else gradient.to(row.dtype).square().sum((1, 3)).sqrt() * there
+        weight = there.to(row.dtype) if gradient is None else gradient.to(row).square().sum((1, 3)).sqrt() * there
         rows = place.clamp(min=0).flatten()
         count = row.numel()
         total, several = (
@@ -213,7 +213,7 @@ def _digits(
             "places, before they are attended to again: a convolution that overlaps, interpolation, or attention in a "
             f"form no seam knows. heedmap expected tokens that are moved, or merged; {DECLARE}"
         )
-    return torch.where(there, digit.long(), -(2**40))
+    return torch.where(there, digit.long(), -(2**40)).cpu()  # sources may lie on several devices
 
 
 def _gradients(

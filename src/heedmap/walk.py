@@ -107,7 +107,7 @@ class Walk:
     def _cross(self, call: Call, heads: Heads, gradient: Tensor, wanted: Wanted | None = None) -> Gradients | None:
         self._passed.add(call.index)
         flow, start = self._flow.pop(call.state, None), self._start.pop(call.state, None)
-        total = flow if start is None else start if flow is None else flow + start
+        total = _sum(flow, start)
         if total is None:
             return None
         refuse_detached(call, self._passed)
@@ -132,10 +132,10 @@ class Walk:
         flow, start = self._flow.pop(state, None), self._start.pop(state, None)
         if flow is None and start is None:
             raise InputError(f"The noise link is asked for at {state}, where no relevance arrives.")
-        total = flow if start is None else start if flow is None else flow + start
+        total = _sum(flow, start)
         assert total is not None
         sums = self._row_sums(state)
-        self._start[state] = (total / sums).where(sums != 0, sums.new_zeros(()))
+        self._start[state] = (total.to(sums.device) / sums).where(sums != 0, sums.new_zeros(()))
         self._release()
         root = _root(state, self._wiring)
         self._start.pop(root)
@@ -151,9 +151,14 @@ class Walk:
             dtype = torch.promote_types(gradient.dtype, torch.float32)
             zeros = gradient.new_zeros(batch, queries, dtype=dtype)
             ones = gradient.new_ones(batch, keys, dtype=dtype)
-            extra = push(heads, gradient, ones + columns.get(call.read, zeros), self._correct)
-            columns[call.state] = columns.get(call.reading, zeros) + extra
+            read, reading = (columns.get(at, zeros).to(zeros.device) for at in (call.read, call.reading))
+            columns[call.state] = reading + push(heads, gradient, ones + read, self._correct)
         return columns[state]
+
+
+def _sum(flow: Tensor | None, start: Tensor | None) -> Tensor | None:
+    """What flowed to a state and what the walk began with there; calls may lie on several devices."""
+    return flow if start is None else start if flow is None else flow + start.to(flow.device)
 
 
 def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:

@@ -76,6 +76,16 @@ def test_what_cannot_fit_is_not_started(monkeypatch):
     assert memory.measure_memory(cases.ALL["lm-8192"], dense, "cpu", torch.float32) is None
 
 
+def test_long_cases_run_where_they_are_named():
+    read = import_module("benchmarks.__main__").read_options
+    goals = import_module("benchmarks.report").GOALS
+    long = {name for name, case in import_module("benchmarks.cases").CASES.items() if case.long}
+    assert long == {"vit-9217", "lm-16384"}
+    assert not long & {*read([]).cases, *read(["--quick"]).cases}
+    assert set(read(["--cases", *sorted(long)]).cases) == long
+    assert {goals[name, "heedmap complete"] for name in long} == {(None, 1.30)}
+
+
 def test_what_meets_the_ceiling_does_not_fit(monkeypatch):
     machine = import_module("benchmarks.machine")
     timing = import_module("benchmarks.timing")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from heedmap.capture.offloading import offloaded
 from heedmap.errors import InputError, UnsupportedError
 
 # masks and positions say where tokens are, not what they are
@@ -98,7 +99,7 @@ def check_parameters(model: nn.Module) -> None:
     given = {"on the meta device": lambda p: p.is_meta, "built under inference_mode": lambda p: p.is_inference()}
     for name, parameter in model.named_parameters():
         for what, met in given.items():
-            if met(parameter):
+            if met(parameter) and not (parameter.is_meta and offloaded(model, name)):
                 raise UnsupportedError(
                     f"Parameter {name!r} is {what}: no gradient can be computed through it. heedmap expected ordinary "
                     "parameters; load the model's weights outside of that context."

@@ -28,6 +28,8 @@ TOKENWISE = frozenset(
     matmul __matmul__ __rmatmul__ bmm baddbmm einsum addmm mm
     __add__ __radd__ __iadd__ __sub__ __rsub__ __isub__ __mul__ __rmul__ __imul__ __truediv__ __rtruediv__ __itruediv__
     __pow__ __neg__
+    linear_dynamic linear_dynamic_fp16
+    gemm_4bit.default int8_vectorwise_quant.default int8_scaled_mm.default int8_mixed_scaled_mm
     """.split()
 )
 # these may put tokens of several tensors side by side

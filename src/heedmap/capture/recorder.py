@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_map
 from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
 from heedmap.capture.labels import Labels, tensors
+from heedmap.capture.packed import carried, gradientless
 from heedmap.capture.seams import Form, Product, Weighting, operands_of, parse_einsum, scores, weighted
 from heedmap.capture.tap import Attend, Tap
 from heedmap.capture.tracker import EMPTY, ENTRY, Tracker
@@ -52,13 +53,18 @@ class Recorder(Tracker, TorchFunctionMode):
             return self._mha(args, kwargs)
         if name in ("__get__", "__set__", "__len__"):
             result = func(*args, **kwargs)
-            if isinstance(result, Tensor) and id(args[0]) in self._parameters:
+            if isinstance(result, Tensor) and self._named(args[0]) is not None:
                 result = result.detach()  # as in weight.T
             return self._label(func, name, args, kwargs, result)
         self._refuse_active(func, name, args, kwargs)
         if name in ops.PRODUCTS:
             return self._product(func, name, args, kwargs)
-        result = func(*self._frozen(name, args), **self._frozen(name, kwargs))
+        result = carried(func, name, args)(*self._frozen(name, args), **self._frozen(name, kwargs))
+        if gradientless(func, args, result):
+            raise UnsupportedError(
+                f"{self._where()} computes {name}, which hands no gradient on. heedmap expected layers with one; where "
+                "their weights are quantised, bring them back: model.dequantize(), or load the model as it was."
+            )
         return self._label(func, name, args, kwargs, result)
 
     def _refuse_active(self, func: Any, name: str, args: Any, kwargs: Any) -> None:

@@ -153,7 +153,7 @@ def record(
         inner, compiled = unwrapped(model)
         recorder = Recorder(inner, stems, edits)
         args, kwargs = arguments(inner, inputs, recorder.enter)
-        with _eagerly(compiled), recorder:
+        with _eagerly(compiled), recorder.brought.within(inner), recorder:
             output = inner(*args, **kwargs)
         if not recorder.calls:
             raise _no_attention(inner, recorder)

@@ -15,6 +15,7 @@ from heedmap.capture import operations as ops
 from heedmap.capture.attention import Attention
 from heedmap.capture.labels import Labels, union
 from heedmap.capture.names import AUXILIARY
+from heedmap.capture.offloading import Brought
 from heedmap.capture.tap import Tap, Valve
 from heedmap.records import Base, Mark, Name, Origin
 
@@ -43,9 +44,14 @@ class Tracker:
         self._primary = 0  # the bits of names that are inputs with content of their own
         self._softmaxes = 0  # the bits of marks that are softmaxes
         self._modules = {id(module): path for path, module in model.named_modules()}
-        self._parameters = {id(t): name for name, t in (*model.named_parameters(), *model.named_buffers())}
+        self._paths = dict(model.named_modules())
+        own = (*model.named_parameters(), *model.named_buffers())
+        self._parameters = {id(t): name for name, t in own}
+        self._kept = [t for _, t in own]  # so that no other tensor gets their ids where they are exchanged
+        self.brought = Brought()
+        self._brought = Labels()  # the names of parameters that a layer brought for its own forward
         self._parameter_origins: dict[str, Origin] = {}
-        self._tapped: dict[int, Tensor] = {}
+        self._tapped: dict[int, tuple[Tensor, Tensor]] = {}  # beside each its parameter, so that its id stays its own
 
     def enter(self, name: str, tensor: Tensor) -> Tensor:
         """Take in a tensor of the model's inputs; the model is given what is returned."""
@@ -74,7 +80,7 @@ class Tracker:
     def _frozen(self, name: str, value: Any) -> Any:
         """The same arguments with parameters detached: they stay out of the graph, and are never touched."""
         if isinstance(value, Tensor):
-            if not value.requires_grad or id(value) not in self._parameters:
+            if not value.requires_grad or self._named(value) is None:
                 return value
             return self._detached(name, value)
         if isinstance(value, (tuple, list)):
@@ -92,8 +98,8 @@ class Tracker:
             number = origin.bases.bit_length() - 1
             tapped: Any = Tap.apply(parameter.detach(), self.anchor, self.valve, -1 - number)
             self.stems[number] = torch.autograd.graph.get_gradient_edge(tapped)
-            self._tapped[id(parameter)] = tapped
-        return self._tapped[id(parameter)]
+            self._tapped[id(parameter)] = parameter, tapped
+        return self._tapped[id(parameter)][1]
 
     def origin(self, tensor: Tensor) -> Origin | None:
         known = self._origins.get(tensor)
@@ -103,13 +109,28 @@ class Tracker:
                 known = changed if known is None else known | changed
         if known is not None:
             return known
-        name = self._parameters.get(id(tensor))
+        name = self._named(tensor)
         if name is None:
             return None
         if name not in self._parameter_origins:
             origin = Origin(names=self._name(Name(name, "parameter")))
             self._parameter_origins[name] = origin | self._base(name, origin, tensor)
         return self._parameter_origins[name]
+
+    def _named(self, tensor: Tensor) -> str | None:
+        """What a parameter or a buffer is called; one that is offloaded is another tensor in every forward."""
+        name = self._parameters.get(id(tensor))
+        if name is not None or not isinstance(tensor, nn.Parameter):
+            return name
+        name = self._brought.get(tensor)
+        if name is None and (path := self._where()) in self._paths:
+            held = self._paths[path]._parameters.items()
+            own = next((own for own, parameter in held if parameter is tensor), None)
+            if own is not None:
+                name = f"{path}.{own}"
+                self._brought.set(tensor, name)
+                self.brought.note(self._paths[path], own, tensor)
+        return name
 
     def _name(self, name: Name) -> int:
         if name not in self.names:
