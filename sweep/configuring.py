@@ -51,6 +51,8 @@ RULES: tuple[tuple[str, Any], ...] = tuple(
         r".*(hidden_size|hidden_dim|d_model|d_embed|embed_dim|embedding_size|embedding_dim|n_embd|projection_dim|"
         r"proj_dim|output_dim|hidden_dimension|mask_feature_size|fpn_feature_size|cross_attention_dim|emb_dim|d_latents)"
         r"|dim|model_dim|.*hidden_channels|decoder_dim|encoder_dim": WIDTH,
+        r"output_channels": WIDTH,
+        r"num_pos_feats": WIDTH // 2,
         r"num_queries|num_query_tokens|num_object_queries|num_latents": 6,
         r"num_codebooks|num_quantizers": None,
     }.items()
@@ -124,8 +126,10 @@ def shrunk(name: str, value: Any) -> Any:
 def _several(name: str, values: Sequence[Any]) -> Any:
     if not values or not all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         return None
-    if re.fullmatch(r"depths?|num_blocks|encoder_blocks.*", name):
+    if re.fullmatch(r"depths?|num_blocks|encoder_blocks.*|blocks_per_stage", name):
         return type(values)([1] * len(values))
+    if re.fullmatch(r"decoder_in_channels|embed_dim_per_stage|backbone_channel_list", name):
+        return type(values)([WIDTH] * len(values))
     if re.fullmatch(r".*heads", name):
         return type(values)([min(value, HEADS // 2) for value in values])
     if (
