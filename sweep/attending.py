@@ -128,7 +128,8 @@ class _Watch(TorchFunctionMode):
         if name == "softmax" and kwargs.get("dtype") is torch.float32:
             kwargs["dtype"] = torch.float64  # eager attention is exact, then, where the model is
         result = function(*args, **kwargs)
-        given = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+        joined = args[0] if args and isinstance(args[0], (list, tuple)) else ()  # scores and a sink beside them
+        given = [each for each in (*args, *joined, *kwargs.values()) if isinstance(each, Tensor)]
         if name == "einsum" and (letters := _Letters.of(args[0])) is not None:
             operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
             return self.summed(letters, operands, result)

@@ -170,7 +170,15 @@ def _sounds(config: Any, taken: Any) -> list[Inputs]:
         laid = {"input_values": _numbers(1, frames if isinstance(frames, int) and frames < 200 else FRAMES, mels)}
         tries += [raw, {"input_values": _numbers(1, 1, SOUND)}, laid] if "pixel_values" not in taken else [laid]
     if "input_features" in taken:
-        names = ("feature_projection_input_dim", "num_mel_bins", "feature_size", "input_feat_per_channel", "input_dim", "n_mels", "input_size")
+        names = (
+            "feature_projection_input_dim",
+            "num_mel_bins",
+            "feature_size",
+            "input_feat_per_channel",
+            "input_dim",
+            "n_mels",
+            "input_size",
+        )
         mels = next((value for each in names if isinstance(value := getattr(heard, each, None), int)), MELS)
         frames = 2 * (getattr(heard, "max_source_positions", None) or FRAMES)
         frames = frames if frames <= 256 else 2 * FRAMES
