@@ -6,7 +6,7 @@ RUN     := .venv/bin/python
 READY   := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-browser check format bench clean
+.PHONY: help setup demo test test-browser check format bench sweep clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -46,6 +46,9 @@ format: setup  ## write what `make check` asks for, where it can be written
 
 bench: setup  ## time and memory against the limit, into benchmarks/results (CASES="lm-16384 vit-9217": these cases)
 	$(RUN) -m benchmarks $(if $(CASES),--cases $(CASES))
+
+sweep: setup  ## try every model class of transformers, into docs/sweep.md
+	OMP_NUM_THREADS=1 $(RUN) -m sweep --workers $(WORKERS)
 
 clean:  ## remove .venv and every cache
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -908,6 +908,19 @@ def test_attention_inside_vmap_after_the_last_call_is_refused():
     refused(Tower(path), tokens(), HeedmapError, "expected|declare")
 
 
+def test_a_mask_made_inside_vmap_after_something_was_changed_in_place():
+    """As masks are made that are joined of several: the memory of a tensor inside vmap is not its own."""
+
+    def path(s, x):
+        positions = torch.arange(x.shape[1])
+        positions += 1
+        heard = torch.vmap(lambda i: i > 0)(positions)
+        return finish(s, x.masked_fill(~heard[:, None], 0.0), s.a, s.b)
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
 def test_attention_taken_only_for_some_inputs():
     model = Tower(lambda s, x: finish(s, x, s.a, s.b) if x.sum() > 0 else finish(s, x, s.a))
     x = tokens().abs()

@@ -44,12 +44,12 @@ MULTIPLIES = frozenset("mul imul rmul matmul bmm einsum baddbmm mm".split())
 KEEPS_WEIGHTS = frozenset(
     """
     dropout view reshape transpose flatten unflatten unsqueeze squeeze expand contiguous clone to type type_as float
-    double half bfloat16 mul div masked_fill where nan_to_num __mul__ __rmul__ __truediv__
+    double half bfloat16 mul div masked_fill where nan_to_num __mul__ __rmul__ __truediv__ __getitem__
     """.split()
 )
 KEEPS_SCORES = KEEPS_WEIGHTS | frozenset(
     """
-    add sub clamp clip clamp_min clamp_max maximum minimum max min tanh
+    add sub clamp clip clamp_min clamp_max maximum minimum max min tanh cat concat concatenate
     masked_fill_ add_ mul_ div_ sub_ __add__ __radd__
     __iadd__ __sub__ __imul__ __itruediv__ true_divide
     """.split()

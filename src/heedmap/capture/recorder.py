@@ -200,7 +200,7 @@ class Recorder(Tracker, TorchFunctionMode):
         """Scores stay scores, and weights stay weights, through masks, scales, views and casts."""
         products = [p for p in map(self._products.get, operands) if p is not None]
         if products:
-            self._products.set(result, products[0] if len(products) == 1 else Product())
+            self._products.set(result, products[0] if len(set(map(id, products))) == 1 else Product())
         if name not in ops.KEEPS_WEIGHTS:
             return
         for tensor in operands:
@@ -208,7 +208,8 @@ class Recorder(Tracker, TorchFunctionMode):
             others = [self.origin(t) for t in operands if t is not tensor]
             if weighting is None or any(o is not None and o.calls for o in others):
                 continue
-            if result.numel() == tensor.numel() and result.shape[-2:] == tensor.shape[-2:]:
+            whole = result.numel() == tensor.numel() and result.shape[-2:] == tensor.shape[-2:]
+            if whole or (name == "__getitem__" and result.shape[:-1] == tensor.shape[:-1]):
                 self._weights.set(result, weighting)
 
     def _product(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:

@@ -104,7 +104,7 @@ class Tracker:
     def origin(self, tensor: Tensor) -> Origin | None:
         known = self._origins.get(tensor)
         if self._touched and (known is None or id(tensor) not in self._parameters):
-            reference, changed = self._touched.get(tensor.untyped_storage()._cdata, (None, None))
+            reference, changed = self._touched.get(_memory(tensor), (None, None))
             if reference is not None and changed is not None and not reference.expired():
                 known = changed if known is None else known | changed
         if known is not None:
@@ -228,6 +228,11 @@ def _has_tokens(tensor: Tensor, count: int) -> bool:
     if tensor.ndim == 2:
         return tensor.shape[0] % count == 0
     return count in tensor.shape[:-1] or math.prod(tensor.shape[1:-1]) == count
+
+
+def _memory(tensor: Tensor) -> int:
+    """What tells the memory of a tensor; 0 inside vmap, where a tensor has none of its own."""
+    return 0 if torch._C._functorch.is_functorch_wrapped_tensor(tensor) else tensor.untyped_storage()._cdata
 
 
 def _plain(value: Any) -> bool:

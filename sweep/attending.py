@@ -1,0 +1,195 @@
+"""Every attention call of one run, dense: what the oracle sees of a model.
+
+The fused call is replaced by its definition; a softmax of scores that weighs values in a product is the other form.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+PRODUCTS = ("matmul", "bmm", "baddbmm", "__matmul__", "__rmatmul__")
+
+
+@dataclass
+class Attended:
+    """One call. `output` is a leaf of its own where the run was cut.
+
+    `as_weights` and `as_output` put the axes of weights and output as (..., query, key) and (..., query, channel).
+    """
+
+    weights: Tensor
+    queries: Tensor  # (..., query, channel)
+    values: Tensor  # (..., key, channel)
+    output: Tensor
+    as_weights: Sequence[int] | None = None
+    as_output: Sequence[int] | None = None
+
+    def plain(self, weights: Tensor) -> Tensor:
+        """Weights, or their gradient, as (group, head, query, key)."""
+        return self.rows(weights if self.as_weights is None else weights.permute(*self.as_weights))
+
+    def laid(self, output: Tensor) -> Tensor:
+        return output if self.as_output is None else output.permute(*self.as_output)
+
+    @staticmethod
+    def rows(tensor: Tensor) -> Tensor:
+        """As (group, head, token, ...): what stands before heads are groups that do not see each other."""
+        if tensor.ndim <= 4:
+            return tensor[(None,) * (4 - tensor.ndim)]
+        return tensor.flatten(1, -3)
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Groups, queries, keys."""
+        shape = self.plain(self.weights).shape
+        return shape[0], shape[2], shape[3]
+
+
+@contextlib.contextmanager
+def watched(cut: bool) -> Iterator[list[Attended]]:
+    """The calls made inside, in order. With `cut`, the graph ends at the result of each."""
+    watch = _Watch(cut)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with mock.patch.object(F, "scaled_dot_product_attention", watch.fused), torch.enable_grad(), watch:
+            yield watch.calls
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def dense(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    """softmax(q k^T * scale + mask), and the values it weighs. A row with every key masked has weights 0."""
+    if query.ndim == 4:  # heads that share keys and values
+        key, value = (each.repeat_interleave(query.shape[1] // each.shape[1], 1) for each in (key, value))
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        scores = scores.masked_fill(torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1), float("-inf"))
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attn_mask, float("-inf"))
+    elif attn_mask is not None:
+        scores = scores + attn_mask
+    dead = (scores == float("-inf")).all(-1, keepdim=True)
+    return torch.softmax(scores.masked_fill(dead, 0.0), -1).masked_fill(dead, 0.0), value
+
+
+@dataclass
+class _Letters:
+    """An einsum of two tensors."""
+
+    one: str
+    two: str
+    output: str
+
+    @classmethod
+    def of(cls, equation: Any) -> _Letters | None:
+        if not isinstance(equation, str) or "." in equation or "->" not in equation or equation.count(",") != 1:
+            return None
+        terms, output = equation.replace(" ", "").split("->")
+        return cls(*terms.split(","), output)
+
+
+@dataclass
+class _Watch(TorchFunctionMode):
+    cut: bool
+    calls: list[Attended] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.queries: dict[int, Tensor] = {}  # of scores
+        self.weighing: dict[int, Tensor] = {}  # the queries of weights
+        self.inside = False  # the fused call, which is one operation
+        self.kept: list[Any] = []  # whatever has its id in a table must not die
+
+    def fused(self, *args, **kwargs):
+        query = args[0] if args else kwargs["query"]
+        self.inside = True
+        weights, values = dense(*args, **kwargs)
+        output = weights @ values
+        self.inside = False
+        return self.met(Attended(weights, query, values, output))
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        if self.inside:
+            return function(*args, **kwargs)
+        name = getattr(function, "__name__", "")
+        if function is F.multi_head_attention_forward:  # inside it then makes the fused call
+            return function(*args, **{**kwargs, "need_weights": False})
+        if name == "softmax" and kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64  # eager attention is exact, then, where the model is
+        result = function(*args, **kwargs)
+        joined = args[0] if args and isinstance(args[0], (list, tuple)) else ()  # scores and a sink beside them
+        given = [each for each in (*args, *joined, *kwargs.values()) if isinstance(each, Tensor)]
+        if name == "einsum" and (letters := _Letters.of(args[0])) is not None:
+            operands = args[1] if isinstance(args[1], (list, tuple)) else args[1:]
+            return self.summed(letters, operands, result)
+        if name in PRODUCTS:
+            return self.product(given[1:] if name == "baddbmm" else given, result, name == "__rmatmul__")
+        if isinstance(result, Tensor) and result.ndim >= 2:
+            self.follow(name, given, result)
+        return result
+
+    def follow(self, name: str, given: Sequence[Tensor], result: Tensor) -> None:
+        """Scores stay scores and weights stay weights as long as they keep their rows."""
+        for table in (self.weighing, self.queries):
+            source = next((each for each in given if id(each) in table), None)
+            if source is None or result.shape[-2] != source.shape[-2]:
+                continue
+            becomes = self.weighing if name == "softmax" else table
+            becomes.setdefault(id(result), table[id(source)])
+            self.kept.append(result)
+            return
+
+    def product(self, given: Sequence[Tensor], result: Tensor, turned: bool) -> Tensor:
+        if len(given) != 2:
+            return result
+        left, right = given[::-1] if turned else given
+        if id(left) in self.weighing and left.shape[-1] == right.shape[-2]:
+            return self.met(Attended(left, self.weighing[id(left)], right, result))
+        if left.ndim >= 3 and right.ndim >= 3:
+            self.queries[id(result)] = left
+            self.kept.append(result)
+        return result
+
+    def summed(self, letters: _Letters, operands: Sequence[Tensor], result: Tensor) -> Tensor:
+        """An einsum may multiply queries with keys, or weights with values."""
+        for a, b, left, right in (
+            (letters.one, letters.two, *operands),
+            (letters.two, letters.one, *operands[::-1]),
+        ):
+            query = [x for x in a if x not in b and x in letters.output]
+            other = [x for x in b if x not in a and x in letters.output]
+            summed = [x for x in a if x in b and x not in letters.output]
+            if not len(query) == len(other) == len(summed) == 1:
+                continue
+            lead = [x for x in a if x not in (*query, *summed)]
+            if id(left) in self.weighing:
+                values = torch.einsum(f"{b}->{''.join(x for x in lead if x in b)}{summed[0]}{other[0]}", right)
+                for axis in [axis for axis, x in enumerate(lead) if x not in b]:
+                    values = values.unsqueeze(axis)
+                order = [[a.index(x) for x in (*lead, *query, *summed)]]
+                order.append([letters.output.index(x) for x in (*lead, *query, *other)])
+                return self.met(Attended(left, self.weighing[id(left)], values, result, *order))
+            if letters.output.endswith(query[0] + other[0]):
+                self.queries[id(result)] = left.permute([a.index(x) for x in (*lead, *query, *summed)])
+                self.kept.append(result)
+                break
+        return result
+
+    def met(self, call: Attended) -> Tensor:
+        self.kept.append(call)
+        self.calls.append(call)
+        if not self.cut:
+            return call.output
+        call.output = call.output.detach().requires_grad_()
+        return call.output.clone()

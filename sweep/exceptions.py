@@ -1,0 +1,33 @@
+"""What the rules of configuring.py do not reach: fields of a family, by the type of its configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+RESNET = {  # instead of a backbone that needs a package of its own
+    "model_type": "resnet",
+    "embedding_size": 16,
+    "hidden_sizes": [16, 16, 32, 32],
+    "depths": [1, 1, 1, 1],
+    "out_features": ["stage4"],
+}
+DETECTOR = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None, "backbone_config": RESNET}
+ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 1.0, "mrope_section": [2, 3, 3]}
+
+_BY_TYPES: dict[tuple[str, ...], dict[str, Any]] = {
+    ("detr", "conditional_detr", "dab-detr", "table-transformer", "deformable_detr"): DETECTOR,
+    ("glm4v_text", "glm4v_moe_text", "glm_image_text", "glm_ocr_text"): {"rope_parameters": ROTARY},
+    ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"): {"rope_parameters": ROTARY},
+    ("swin", "donut-swin", "maskformer-swin"): {"window_size": 2, "embed_dim": 16},
+    ("swinv2",): {"embed_dim": 16},
+    ("blip-2", "instructblip", "instructblipvideo"): {"image_token_index": 97, "image_token_id": 97},
+    ("musicgen_decoder", "musicgen_melody_decoder"): {"num_codebooks": 1},
+    ("gemma3n_text", "gemma4_text", "gemma4_unified_text"): {"num_kv_shared_layers": 0},
+    ("moonshine",): {"encoder_num_key_value_heads": 4, "decoder_num_key_value_heads": 4},
+    ("gemma3",): {"mm_tokens_per_image": 4},
+    ("aria",): {"projector_patch_to_query_dict": {16: 4}},
+    ("sam_prompt_encoder", "sam_hq_prompt_encoder"): {"image_embedding_size": 4},
+    ("audio-spectrogram-transformer",): {"max_length": 64, "num_mel_bins": 32},
+    ("esm",): {"pad_token_id": 1, "mask_token_id": 4},
+}
+EXCEPTIONS = {name: fields for names, fields in _BY_TYPES.items() for name in names}

@@ -1,0 +1,136 @@
+"""The sweep tells equal from different, and one class cannot end it; its oracle agrees with the papers' own."""
+
+import os
+import time
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from builders import BY_NAME
+from dense import record, walk
+from torch import nn
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def from_the_root(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def sweep(part):
+    return import_module(f"sweep.{part}")
+
+
+def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
+    page = tmp_path / "page.md"
+    names = ["BertForTokenClassification", "T5Model", "SwinModel", "ResNetModel"]
+    tried = sweep("__main__").main(["--only", *names, "--workers", "1", "--out", str(page)])
+    assert {each.name: each.status for each in tried} == {
+        "BertForTokenClassification": "equal",
+        "T5Model": "equal",
+        "SwinModel": "refused",
+        "ResNetModel": "no attention",
+    }
+    t5 = next(each for each in tried if each.name == "T5Model")
+    assert (t5.calls, t5.streams) == (6, 2)
+    assert 0 < t5.difference < 1e-9
+    assert t5.short > 1e-3, "the oracle without its first call is another map"
+    text = page.read_text()
+    assert "**2 of 4 model classes are explained and equal to the oracle**" in text
+    assert "| t5 | T5Model | equal | 6 | 2 |" in text
+    assert "### Windows, or a part of the tokens, laid out anew (`WiringError`): 1\n" in text
+    assert "4/4 " in capsys.readouterr().out
+
+
+def test_a_name_that_fits_nothing_is_refused():
+    with pytest.raises(SystemExit, match="--only 'Bret' fits no model class and no model type"):
+        sweep("__main__").main(["--only", "bert", "Bret"])
+
+
+@pytest.mark.parametrize("name", ["t5", "lxmert", "detr", "gpt2"])
+def test_the_oracle_agrees_with_the_equations_of_a_wiring_declared_by_hand(name):
+    """tests/oracle is told which stream reads which; the sweep's oracle finds it out, token by token."""
+    family = BY_NAME[name]
+    model, inputs = family.model(), family.inputs(1)
+    true = walk(record(model, inputs, family.ask), family.steps, family.tokens, family.ends)
+    double = {k: v.double() if v.is_floating_point() else v for k, v in inputs.items()}
+    found = sweep("oracle").truth(model.double(), double, family.ask)
+    assert found.calls == len(family.steps)
+    found = found.told
+    assert [len(told.flowed) for told in found] == list(family.tokens.values())
+    for told, rows in zip(found, true.values(), strict=True):
+        assert np.abs(told.flowed.numpy() - rows.flowed[0]).max() <= 1e-9 * np.abs(rows.flowed).max()
+
+
+def test_a_map_that_is_wrong_in_one_entry_is_told():
+    trying, oracle = sweep("trying"), sweep("oracle")
+    true = [oracle.Told(0, "reading", torch.tensor([1.0, -2.0, 0.5])), oracle.Told(1, "read", torch.tensor([0.25]))]
+    named = {(0, "reading"): "words", (1, "read"): "pixels", (1, "reading"): "words@0"}
+    flowed = {"words": torch.tensor([1.0, -2.0, 0.5]), "pixels": torch.tensor([0.25])}
+    assert trying.apart(flowed, true, named) == 0.0
+    wrong = {**flowed, "words": torch.tensor([1.0, -2.0, 0.5 + 1e-4])}
+    assert trying.apart(wrong, true, named) == pytest.approx(5e-5, rel=1e-2)
+    assert trying.apart({"words": flowed["words"]}, true, named) == 0.125, "a stream that was not reached"
+    assert trying.apart({**flowed, "more": torch.ones(2)}, true, named) == 0.5, "a stream that nothing flowed from"
+    assert trying.apart({**flowed, "words": torch.ones(4)}, true, named) == float("inf")
+    assert trying.apart(flowed, true, {**named, (1, "read"): "words"}) == float("inf"), "two sources of one name"
+    assert trying.apart({**flowed, "pixels": torch.tensor([float("nan")])}, true, named) == float("inf")
+
+
+class Mixed(nn.Module):
+    """Two attention layers, and something between them."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.embed, self.between = nn.Embedding(9, 8), between
+        self.layers = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+
+    def forward(self, ids):
+        x = self.embed(ids)
+        x = x + self.layers[0](x, x, x)[0]
+        x = self.between(x)
+        return x + self.layers[1](x, x, x)[0]
+
+
+def test_tokens_that_move_are_followed_and_tokens_that_mix_are_not_compared():
+    oracle, ids = sweep("oracle"), torch.tensor([[3, 1, 4, 1, 5]])
+
+    def told(between):
+        torch.manual_seed(3)
+        model = Mixed(between).double().eval()
+        return oracle.truth(model, {"ids": ids}, lambda output: output[:, 0].sum(-1) ** 3).told
+
+    plain, rolled = (told(between) for between in (nn.Identity(), lambda x: x.roll(1, 1)))
+    assert len(plain) == len(rolled) == 1
+    assert not torch.allclose(plain[0].flowed, rolled[0].flowed)
+    with pytest.raises(oracle.NotComparedError, match="queries of call 1 are mixed from several tokens"):
+        told(lambda x: x + x.roll(1, 1))
+
+
+def test_neither_a_crash_nor_a_loop_ends_the_sweep():
+    pool, found = sweep("pool"), sweep("finding").Found
+    trying = sweep("trying")
+
+    def attempted(each):
+        if each.name == "Crash":
+            os._exit(3)
+        if each.name == "Loop":
+            time.sleep(60)
+        return trying.Tried(each.name, each.model_type, "equal")
+
+    todo = [found(name, "none", "") for name in ("Crash", "Loop", "Fine")]
+    ended = {each.name: (each.status, each.why) for each in pool.results(todo, 2, 1.0, attempted)}
+    assert ended == {
+        "Crash": ("not built", "ended by exit 3"),
+        "Loop": ("not built", "not done in 1 seconds"),
+        "Fine": ("equal", ""),
+    }
+
+
+def test_every_class_is_named_once():
+    names = [each.name for each in sweep("finding").classes()]
+    assert len(names) == len(set(names)) > 500
+    assert {"ViTForImageClassification", "LlamaForCausalLM", "DetrForObjectDetection"} <= set(names)
