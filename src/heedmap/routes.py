@@ -1,7 +1,7 @@
 """Where every token went that was moved between calls: spliced into another stream, cut into windows, rolled, merged.
 
-Nothing is told of operations by their names: if every row of a call's queries is multiplied by a number, its place in
-digits, then the gradient at a token of the source is multiplied by the number of the row that the token went to. So is
+Nothing is told of operations by their names: if every row of a call's queries is multiplied by a power of two, a digit
+of its place, then the gradient at a token of the source is multiplied by that of the row that the token went to. So is
 it for keys and values. A token whose gradient is no multiple went to several rows, or was mixed with others on the way,
 and is refused.
 
@@ -21,7 +21,8 @@ from heedmap.errors import InputError, MixedTokensError
 from heedmap.records import Base, Moved, Origin, State, Wiring
 
 DECLARE = 'declare where the walk may end: wiring={call: {"reading": "new stream", "read": "new stream"}}.'
-ROUGH, FINE = 16, 256  # digits that a number in half precision, or in full, still tells apart
+WIDE, NARROW = 16, 4  # how many powers of two have room in a gradient; in float16 there is little
+CLOSE = {WIDE: 1e-4, NARROW: 1e-2}
 
 
 @dataclass(frozen=True)
@@ -101,11 +102,11 @@ def _traced(
     plain = torch.randn(tensor.shape, generator=generator, device=generator.device).to(tensor)
     places = torch.arange(count, device=tensor.device).view(batch, -1)
     first = recording.pull([tensor], [plain])
-    levels = ROUGH if _rough(tensor) else FINE
+    levels = NARROW if _narrow(tensor) else WIDE
     found: dict[State, Tensor] = {}
     weight = 1
     while weight < count or weight == 1:
-        code = 1 + (places // weight % levels) / levels
+        code = 2.0 ** (places // weight % levels)  # a power of two is no rounding, in any precision
         second = recording.pull([tensor], [plain * _laid(code, plain)])
         for source in moved.sources:
             digit = _digits(source, wiring, recording, sizes, first, second, levels)
@@ -203,10 +204,10 @@ def _digits(
     there = size > 0
     ratio = (a * b).sum(-1) / size.where(there, size.new_ones(()))
     error = (b - ratio[..., None] * a).square().sum(-1).sqrt()
-    digit = ((ratio - 1) * levels).round()
-    off = ((ratio - 1) * levels - digit).abs()
-    close = 0.3 / levels if levels == ROUGH else 1e-4  # as the probe has it
-    wrong = there & ((error > close * size.sqrt()) | (off > close * levels) | (digit < 0) | (digit >= levels))
+    digit = ratio.clamp(min=0.5).log2().round()
+    off = (ratio / 2**digit - 1).abs()
+    close = CLOSE[levels]
+    wrong = there & ((error > close * ratio.abs() * size.sqrt()) | (off > close) | (digit < 0) | (digit >= levels))
     if bool(wrong.any()):
         raise MixedTokensError(
             f"{int(wrong.sum())} of the {there.numel()} tokens of {source} are mixed with others, or read at several "
@@ -249,8 +250,8 @@ def _laid(code: Tensor, tensor: Tensor) -> Tensor:
     return code[0][:, None].to(tensor)
 
 
-def _rough(tensor: Tensor) -> bool:
-    return tensor.dtype not in (torch.float32, torch.float64) or torch.is_autocast_enabled(tensor.device.type)
+def _narrow(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float16 or torch.is_autocast_enabled(tensor.device.type)
 
 
 def _check_examples(source: State, place: Tensor, count: int, examples: int) -> None:

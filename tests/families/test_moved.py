@@ -1,5 +1,7 @@
 """Tokens that are spliced, cut into windows, rolled and merged: followed, and equal to the restatement."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -304,3 +306,25 @@ def test_every_token_has_what_the_equations_give(made, make, correction):
         found, begun = e[stream].numpy(), e.starts[stream].numpy()
         np.testing.assert_allclose(found.reshape(numbers.shape), flow[numbers], rtol=0, atol=1e-9 * scale)
         np.testing.assert_allclose(begun.reshape(numbers.shape), start[numbers], rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("make", [llava, swin, idefics3], ids=lambda make: make.__name__)
+def test_in_less_precision_tokens_go_the_same_way(made, make, dtype):
+    case = made(make)
+    expected = heedmap.explain(case.model, case.inputs, case.target)
+    rough = copy.deepcopy(case.model).to(dtype)
+    inputs = {name: x.to(dtype) if x.is_floating_point() else x for name, x in case.inputs.items()}
+    e = heedmap.explain(rough, inputs, case.target)
+    for stream in e.streams:
+        alike = torch.cosine_similarity(e[stream].double().flatten(), expected[stream].double().flatten(), dim=0)
+        assert alike > 0.99
+
+
+def test_examples_of_a_batch_are_what_each_is_alone(made):
+    case = made(swin)
+    two = {"pixel_values": torch.cat([pixels(1, 16), pixels(1, 16).flip(-1)])}
+    both = heedmap.explain(case.model, two, case.target)
+    for i in (0, 1):
+        alone = heedmap.explain(case.model, {"pixel_values": two["pixel_values"][i : i + 1]}, case.target)
+        torch.testing.assert_close(both["pixel_values"][i], alone["pixel_values"][0])
