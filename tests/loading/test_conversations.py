@@ -310,7 +310,7 @@ def test_a_sink_is_found_told_and_left_out_of_pictures_alone(folder):
     share = np.mean([weights[0, :, 1:, 0].mean().item() for weights in api.weights(model.module, inputs)])
     assert explanation.metadata["sinks"] == f"'is' (token 0): {share:.0%}"
     (panel,) = views.panels(explanation)
-    assert [unit.name for unit in panel.views[0].units][0] == "there"
+    assert panel.views[0].units[0].name == "there"
     assert [unit.name for unit in panel.views[0].left_out] == ["is (sink)"]
     plain = api.explain(model.module, inputs)
     torch.testing.assert_close(explanation["input_ids"], plain["input_ids"])
