@@ -1,6 +1,6 @@
 """What the worked pages say in numbers: is a written word read off the word, or the tone, that it stands for?
 
-`python docs/worked/measured.py 200` asks 200 examples of each kind.
+`python docs/worked/measured.py 200` asks 200 examples of each kind; with a second word, `talker` alone and the like.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import toys
 
 import heedmap
 from heedmap.evaluation.statistics import mean
+from heedmap.render.views import panels
 
 FIRST = 10_000  # seeds of the examples; none was learned from
 HOW: dict[str, dict[str, Any]] = {
@@ -60,6 +61,41 @@ def tunes(model: Any, seed: int, how: dict[str, Any]) -> list[Found]:
     return told
 
 
+def exchanges(model: Any, seed: int, how: dict[str, Any]) -> list[Found]:
+    """Each word but "le" and "the" that a sentence has once, among the words of the conversation."""
+    back = {theirs: ours for table in (toys.ANIMALS, toys.LOOKS, toys.DOES) for ours, theirs in table.items()}
+    messages, wanted = toys.exchange(random.Random(seed))
+    text = messages[1]["content"]
+    written = model.explain_produced(text=messages, tokens=12, **how)
+    _check(written.text, wanted)
+    found = []
+    for word in written.words:
+        source = back.get(word.text, word.text)
+        if not word.special and source not in ("le", "the") and text.split().count(source) == 1:
+            said = _said(word.explanation)
+            right = [i for i, (part, name, _) in enumerate(said) if (part, name) == ("user", source)]
+            found.append(_found(np.array([[flowed for *_, flowed in said]]), right))
+    return found
+
+
+def decided(model: Any, seed: int, how: dict[str, Any]) -> list[Found]:
+    """The first word against that of the answer in the other language: does the system prompt decide it?"""
+    messages, wanted = toys.exchange(random.Random(seed))
+    other = next(answer for answer in toys.sentence(random.Random(seed)) if answer != wanted)
+    written = model.explain_produced(text=messages, tokens=12, **{**how, "against": other})
+    _check(written.text, wanted)
+    said = _said(written.words[0].explanation)
+    right = [i for i, (part, *_) in enumerate(said) if part == "system"]
+    return [_found(np.array([[flowed for *_, flowed in said]]), right)]
+
+
+def _said(explanation: Any) -> list[tuple[str, str, float]]:
+    """Who said which word, and what flowed from it."""
+    (panel,) = panels(explanation)
+    views = [view for view in panel.views if view.part in ("system", "user")]
+    return [(view.part, unit.name, unit.value) for view in views for unit in view.units]
+
+
 class Wrong(Exception):
     """The model wrote something else than it should: there is no right place."""
 
@@ -70,25 +106,35 @@ def _check(text: str, wanted: str) -> None:
 
 
 def _found(flowed: Any, places: list[int]) -> Found:
-    row = flowed[0].numpy()
+    row = np.asarray(flowed[0])
     return int(np.abs(row).argmax()) in places, float(row[places].sum())
 
 
-def main(count: int) -> None:
-    for make, measure in ((toys.translator, translations), (toys.summariser, summaries), (toys.listener, tunes)):
+ASKED = {
+    "translator": (toys.translator, translations, HOW),
+    "summariser": (toys.summariser, summaries, HOW),
+    "listener": (toys.listener, tunes, HOW),
+    "talker": (toys.talker, exchanges, HOW),
+    "decided": (toys.talker, decided, {name: HOW[name] for name in ("heed", "heed:absolute", "gae")}),
+}
+
+
+def main(count: int, names: list[str]) -> None:
+    for name in names or ASKED:
+        make, measure, ways = ASKED[name]
         with tempfile.TemporaryDirectory() as folder:
             for part in make():
                 part.save_pretrained(folder)
             model = heedmap.load(folder)
-        for name, how in HOW.items():
+        for way, how in ways.items():
             found = []
             for seed in range(FIRST, FIRST + count):
                 with contextlib.suppress(Wrong):
                     found.append(measure(model, seed, how))
-            right = mean([float(np.mean([hit for hit, _ in one])) for one in found])
-            speaks = mean([float(np.mean([flowed > 0 for _, flowed in one])) for one in found])
-            print(f"{make.__name__}  {name:26}  loudest right {right}  speaks for {speaks}  {len(found)} of {count}")  # noqa: T201
+            right = mean([float(np.mean([hit for hit, _ in one])) for one in found if one])
+            speaks = mean([float(np.mean([flowed > 0 for _, flowed in one])) for one in found if one])
+            print(f"{name}  {way:26}  loudest right {right}  speaks for {speaks}  {len(found)} of {count}", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -17,6 +17,7 @@ from heedmap import menagerie, render
 HERE = Path(__file__).parent
 QUESTION = "is there a zebra in the picture?"
 SEED = 7
+TALK = 10_003
 
 
 def learned(make: Callable[[], tuple[Any, ...]]) -> Any:
@@ -32,6 +33,12 @@ def texts() -> None:
     translator.explain_produced(text=text, against="next best").save(HERE / "translation.png")
     text, _ = toys.story(random.Random(SEED))
     learned(toys.summariser).explain_produced(text=text, against="next best").save(HERE / "summarisation.png")
+
+
+def talks() -> None:
+    messages, _ = toys.exchange(random.Random(TALK))
+    other = "the black dog hears the big zebra"
+    learned(toys.talker).generate(messages, against=other).save(HERE / "language-models.png")
 
 
 def sounds() -> None:
@@ -64,6 +71,7 @@ def questions() -> None:
 
 if __name__ == "__main__":
     texts()
+    talks()
     sounds()
     pairs()
     questions()

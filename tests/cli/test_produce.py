@@ -29,6 +29,7 @@ def test_every_word_is_told_and_written(run, folder, tmp_path):
         assert told["value"] == pytest.approx(word.explanation.value.item(), rel=1e-4)
         read = next(stream for stream in told["streams"] if stream["stream"] == "input_ids")
         assert [unit["name"] for unit in read["units"]] == ["is", "there", "a", "zebra", "in", "the", "picture", "?"]
+        assert [unit["name"] for unit in read["left_out"]] == ["<s>", "</s>"]  # no number is left out
         flowed = word.explanation["input_ids"][0, 1:-1].sum().item()  # without the two marks at its ends
         assert sum(unit["value"] for unit in read["units"]) == pytest.approx(flowed, abs=1e-4)
     assert heedmap.open(next((tmp_path / "out").glob("*-1.heed"))).shown[0].answer == produced.words[0].text
@@ -67,6 +68,7 @@ def test_a_sound_and_a_question_to_a_picture(run, folder, tmp_path):
         (("--generate", 3, "--target", "zebra"), "Leave --target out"),
         (("--generate", 3, "--guide", "menagerie:zebra"), "Leave --guide out"),
         (("--system", "be brief"), "Give --chat too"),
+        (("--word", "zebra"), "Give --generate too"),
         (("--generate", 3, "--chat"), "has no chat template: it was not made for conversations"),
         (("--generate", 0), "greater than or equal to 1"),
         (("--generat", 3), "Did you mean --generate?"),
@@ -107,3 +109,18 @@ def test_another_continuation_is_told_word_by_word_and_whole(run, folder, tmp_pa
     said = [{"role": "system", "content": "the film"}, {"role": "user", "content": "is it?"}]
     model = heedmap.load(folder("qwen2"))
     assert whole.value.item() == model.explain_produced(text=said, tokens=3, against="a zebra").contrast.value.item()
+
+
+def test_a_word_is_seen_by_itself(run, folder, tmp_path):
+    Image.new("RGB", (60, 40), "white").save(tmp_path / "room.png")
+    asked = ("explain", "room.png", "-m", folder("blip"), "-t", TEXT, "--generate", 3, "--quiet")
+    model = heedmap.load(folder("blip"))
+    word = model.explain_produced(image=tmp_path / "room.png", text=TEXT, tokens=3).words[0]
+    for name in (word.text, "1"):
+        found = run(*asked, "--word", name)
+        assert (found.code, found.err) == (0, "")
+        assert f"{word.text}  " in found.out
+        assert "row " in found.out  # its small picture's loudest patches
+    found = run(*asked, "--word", "snail")
+    assert found.code == 1
+    assert f"'snail' is not in the answer. heedmap expected one of {word.text}" in found.line

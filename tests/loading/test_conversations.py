@@ -222,14 +222,26 @@ def test_generate_is_what_is_written_explained(folder):
 def test_a_contrast_is_the_difference_of_both_log_probabilities(name, folder):
     model = heedmap.load(folder(name))
     model.module.double()
-    free = model.explain_produced(text=TEXT, tokens=4)
     tokenizer = model.processor.text
-    first = tokenizer.decode(free.indices[:1])
-    for phrase in ("the film", f"{first} the film"):
+    texts = {
+        i: f" {tokenizer.decode([i]).strip()}" for i in range(len(tokenizer))
+    }  # words: read back, they are themselves
+    kept = {
+        i
+        for i, text in texts.items()
+        if text[1:].isalpha() and tokenizer(text, add_special_tokens=False)["input_ids"] == [i]
+    }
+    assert len(kept) > 2
+    model.module.generation_config.suppress_tokens = [i for i in range(model.config.vocab_size) if i not in kept]
+    free = model.explain_produced(text=TEXT, tokens=4)
+    first, second = (tokenizer.decode(ids) for ids in (free.indices[:1], list(kept - {free.indices[1]})[:1]))
+    for phrase, expected in ((" film film", 0), (f"{first} {second.strip()} film", 1)):
         found = model.explain_produced(text=TEXT, tokens=4, against=phrase)
-        ids = tuple(tokenizer(phrase, add_special_tokens=False)["input_ids"])
+        before = " " if tokenizer.decode(list(found.indices)).startswith(" ") else ""
+        ids = tuple(tokenizer(before + phrase.strip(), add_special_tokens=False)["input_ids"])
         inputs = model.inputs(text=TEXT)[0]
         parted = next(i for i, (a, b) in enumerate(zip(found.indices, ids, strict=False)) if a != b)
+        assert parted == expected
         given = model.module, inputs, found.stream, found.begun
         ours, theirs = scores(*given, found.indices), scores(*given, ids)
         assert found.contrast.value.item() == pytest.approx(sum(ours) - sum(theirs), abs=1e-9)
@@ -250,7 +262,8 @@ def test_an_end_that_was_written_ends_the_other_too(folder):
     found = model.explain_produced(text=TEXT, tokens=3, against="the")
     assert found.ended
     given = model.module, model.inputs(text=TEXT)[0], found.stream, found.begun
-    theirs = (*model.processor.text("the")["input_ids"], free.indices[1])
+    before = " " if model.processor.text.decode(list(found.indices)).startswith(" ") else ""
+    theirs = (*model.processor.text(f"{before}the")["input_ids"], free.indices[1])
     assert found.contrast.value.item() == pytest.approx(
         sum(scores(*given, found.indices)) - sum(scores(*given, theirs)), abs=1e-4
     )
@@ -310,7 +323,7 @@ def test_a_sink_is_found_told_and_left_out_of_pictures_alone(folder):
     share = np.mean([weights[0, :, 1:, 0].mean().item() for weights in api.weights(model.module, inputs)])
     assert explanation.metadata["sinks"] == f"'is' (token 0): {share:.0%}"
     (panel,) = views.panels(explanation)
-    assert next(unit.name for unit in panel.views[0].units) == "there"
+    assert panel.views[0].units[0].name == "there"
     assert [unit.name for unit in panel.views[0].left_out] == ["is (sink)"]
     plain = api.explain(model.module, inputs)
     torch.testing.assert_close(explanation["input_ids"], plain["input_ids"])

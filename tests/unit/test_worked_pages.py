@@ -23,6 +23,7 @@ STAND_INS = {
     "dandelin/vilt-b32-finetuned-vqa": "vilt",
     "uclanlp/visualbert-vqa": "visual-bert",
     "Salesforce/blip-vqa-base": "blip",
+    "Qwen/Qwen2.5-0.5B-Instruct": "qwen2",
 }
 SHORT = 12_000  # numbers of sound: less than the second that the tiny model hears
 
@@ -72,6 +73,7 @@ def stand_in(name, folder):
 
 def test_there_is_a_page_for_each_kind():
     assert [page.stem for page in PAGES] == [
+        "language-models",
         "pairs",
         "questions-in-one-stream",
         "speech",

@@ -40,6 +40,7 @@ def explain(
     chat: options.Chat = False,
     system: options.System = None,
     generate: options.Generate = None,
+    word: options.Word = None,
     regions: options.Regions = None,
     threshold: options.Threshold = 0.5,
     out: options.Out = None,
@@ -72,6 +73,8 @@ def explain(
         produce.check(wish)
     if system is not None and not chat:
         raise UsageError("--system is what a model is told before --chat. Give --chat too.")
+    if word is not None and generate is None:
+        raise UsageError("--word is one of those that a model writes. Give --generate too.")
     known(model)
     paths = pictures(picture or [])
     writes = not json or out is not None or format is not None
@@ -84,7 +87,7 @@ def explain(
         raise UsageError(f"{model} has no chat template: it was not made for conversations. Leave --chat out.")
     extras = {"regions": regions, "prefix": prefix, "chat": chat, "system": system}
     if generate is not None:
-        shown = produce.Report(folder, endings, special, wish, quiet, json)
+        shown = produce.Report(folder, endings, special, wish, quiet, json, word)
         return produce.produce(chosen, paths, text, generate, wish, extras, shown, json, debug)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)

@@ -157,6 +157,15 @@ Generate = Annotated[
         rich_help_panel=ASKED,
     ),
 ]
+Word = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WORD",
+        help="With --generate: a word of the answer, or its number, to be seen by itself in the terminal.",
+        show_default=False,
+        rich_help_panel=WRITTEN,
+    ),
+]
 Regions = Annotated[
     Path | None,
     typer.Option(

@@ -13,10 +13,11 @@ from heedmap.cli.many import Case, Tally, cases, each
 from heedmap.cli.models import Wish, given, reader
 from heedmap.cli.numbers import numbers, tell_sinks
 from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
+from heedmap.errors import InputError
 
 if TYPE_CHECKING:
     from heedmap.families import Model
-    from heedmap.families.producing import Produced
+    from heedmap.families.producing import Produced, Word
 
 BESIDE = ("target", "loss", "guide", "side")  # options of one answer
 
@@ -75,6 +76,7 @@ class Report:
     wish: Wish
     quiet: bool
     silent: bool
+    word: str | None = None  # to be seen by itself
     records: list[dict[str, Any]] = field(default_factory=list)
 
     def finish(self, case: Case, produced: Produced) -> None:
@@ -89,6 +91,10 @@ class Report:
             from heedmap.render.produced import terminal
 
             show(terminal(produced, special=self.special))
+        if self.word is not None:
+            from heedmap.render import terminal as alone
+
+            show(alone(picked(produced, self.word).explanation, special=self.special))
         if not produced.ended:
             say(f"  The model had not ended after {len(produced.indices)} tokens. --generate takes more.")
         for file in files:
@@ -115,6 +121,20 @@ class Report:
                     new.write_bytes(drawn(produced, f".{ending}", special=self.special))
             written.append(str(path))
         return written
+
+
+def picked(produced: Produced, word: str) -> Word:
+    """A word of the answer, by itself or by its number; where it stands several times, the first."""
+    words = produced.told
+    for one in words:
+        if one.text.casefold() == word.casefold():
+            return one
+    if word.isdecimal() and 1 <= int(word) <= len(words):
+        return words[int(word) - 1]
+    raise InputError(
+        f"--word {word!r} is not in the answer. heedmap expected one of {', '.join(one.text for one in words[:20])}"
+        f"{' ...' if len(words) > 20 else ''}, or a number from 1 to {len(words)}."
+    )
 
 
 def _kept(base: Path, produced: Produced) -> list[str]:

@@ -52,11 +52,12 @@ def laid_out(tokenizer: Any, given: str | Conversation) -> Laid:
     contents = [message["content"] for message in given]
     marks = [MARK.format(number) for number in range(len(given))]
     around = _around(_rendered(tokenizer, _saying(given, marks)), marks)
-    spans = around and _spans(text, around, contents)
+    spans: list[tuple[int, int]] | None = _spans(text, around, contents) if around else None
     if not spans:  # a template that rewrites what is said: whose it is cannot be told
         return Laid(text, (("given", 0, len(text)),))
     names = _numbered([message["role"] for message in given])
-    return Laid(text, tuple((names[i], first, last) for i, (first, last) in enumerate(spans)))
+    turns = [(name, first, last) for name, (first, last) in zip(names, spans, strict=True)]
+    return Laid(text, tuple(turns))
 
 
 def hidden(laid: Laid, spans: Sequence[tuple[int, int]]) -> list[bool]:

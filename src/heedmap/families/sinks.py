@@ -63,7 +63,7 @@ def _sinks(module: nn.Module, inputs: Mapping[str, Any], calls: Sequence[int], b
             heads = recording.calls[index].heads(batch)
             total = total.to(heads.values.device) + _read(heads)
             times += heads.shape[1]
-    return [_excessive(*example.cpu().unbind(), times) for example in total]
+    return [_excessive(example.cpu(), times) for example in total]
 
 
 def _read(heads: Heads) -> Tensor:
@@ -83,7 +83,8 @@ def _read(heads: Heads) -> Tensor:
     return sums
 
 
-def _excessive(given: Tensor, even: Tensor, readers: Tensor, times: int) -> dict[int, float]:
+def _excessive(sums: Tensor, times: int) -> dict[int, float]:
+    given, even, readers = sums
     share, alike = given / readers.clamp(min=1), even / readers.clamp(min=1)
     excess = (share - alike) / (1 - alike).clamp(min=1e-9)
     found = (excess >= EXCESS) & (readers >= READERS * times)

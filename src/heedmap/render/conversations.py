@@ -44,6 +44,7 @@ LEAD = (
     "is coloured, in what the model was given and in what it had written before. Each text has colours of its own, "
     "±1 is the strongest in it."
 )
+STEPS = f"Strengths are kept in steps of 1/{FULL}; --format json has them in full."
 NO_SCRIPT = (
     "<noscript><p>Words are chosen by script, which does not run here. Shown is the first word; the table below has "
     "every one.</p></noscript>"
@@ -65,6 +66,7 @@ def page(produced: Produced, *, title: str | None = None, special: bool = False)
     html = html.replace('<label class="slide">', f'{_slider(len(shown))}<label class="slide">', 1)
     html = html.replace("<main>", f"{NO_SCRIPT}<div class=both>{_answer(produced, shown)}<main>", 1)
     html = html.replace("</main>", f"</main></div>{_every(produced, shown, laid, special)}", 1)
+    html = html.replace("Point at a patch or a word to read it", f"{STEPS} Point at a patch or a word to read it", 1)
     rows = json.dumps(_rows(produced, found, keys, laid, special), ensure_ascii=False, separators=(",", ":"))
     rows = rows.replace("<", "\\u003c")  # no text in it can end the script that holds it
     script = f'<script type="application/json" id="rows">{rows}</script>\n'
