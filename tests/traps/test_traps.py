@@ -703,6 +703,30 @@ def test_shared_keys_and_values_are_right():
     right(model, x, flowed(maps(model, (x,), LABEL)))
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_sink_beside_the_scores_is_no_token(first):
+    """A column that takes its share of the softmax and is cut off behind it."""
+
+    def core(q, k, v):
+        scores, sink = q @ k.mT, torch.full((*q.shape[:-1], 1), 0.3, dtype=q.dtype)
+        scores = torch.cat([sink, scores] if first else [scores, sink], -1)
+        weights = (scores - scores.max(-1, keepdim=True).values).softmax(-1)
+        return (weights[..., 1:] if first else weights[..., :-1]) @ v
+
+    model, x = Tower(plain, core), tokens()
+    true = maps(model, (x,), LABEL)
+    right(model, x, flowed([each[..., 1:] if first else each[..., :-1] for each in true]))
+
+
+def test_a_softmax_shared_by_two_streams_is_right_or_refused():
+    def core(q, k, v):
+        weights = torch.cat([q @ k.mT, q @ (k * 2).mT], -1).softmax(-1)
+        return weights[..., : k.shape[-2]] @ v + weights[..., k.shape[-2] :] @ (v * 2)
+
+    model, x = Tower(plain, core), tokens()
+    refused(model, x, HeedmapError, "expected|declare")
+
+
 def test_weights_masked_after_softmax_are_right():
     keep = (torch.arange(TOKENS) % 3 > 0).double()
     core = lambda q, k, v: ((q @ k.mT).softmax(-1) * keep) @ v  # noqa: E731
