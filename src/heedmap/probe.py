@@ -75,17 +75,19 @@ def _check_among(
     if not tensors:
         return
     generator = torch.Generator(tensors[0].device).manual_seed(0)
-    plain = [torch.randn(t.shape, generator=generator, device=generator.device).to(t) for t in tensors]
-    base = pull(tensors, plain)
+    base = pull(tensors, list(_cotangents(tensors, generator)))
     roots = {claim.stream for claim, _ in claims if claim.after is None and claim.stream in wiring.layouts}
     fits: dict[str, list[bool]] = {stream: [] for stream in roots}
     for shared in (False, True):
         codes = _Codes(wiring, generator, shared)
-        coded = [
-            cotangent * codes.like(cotangent, *claim).to(cotangent)
-            for cotangent, claim in zip(plain, claims, strict=True)
-        ]
-        found = pull(tensors, coded)
+        again = torch.Generator(generator.device).manual_seed(0)
+        found = pull(
+            tensors,
+            [
+                cotangent.mul_(codes.like(cotangent, *claim).to(cotangent))
+                for cotangent, claim in zip(_cotangents(tensors, again), claims, strict=True)
+            ],
+        )
         for index in passed & base.keys():
             call, batch = wiring.calls[index], batches[index]
             first, second = (calls[index].gradient(each[index], batch) for each in (base, found))
@@ -149,6 +151,12 @@ def own_examples(tensor: Tensor, calls: Mapping[int, Probed], batches: Sequence[
         if not _agree(first, second, each[:, None, None, None]):
             return False
     return bool(once)
+
+
+def _cotangents(tensors: Sequence[Tensor], generator: torch.Generator) -> Iterator[Tensor]:
+    """Random numbers: drawn a second time, by the same seed, they take less memory than kept."""
+    for tensor in tensors:
+        yield torch.randn(tensor.shape, generator=generator, device=generator.device).to(tensor)
 
 
 def _claims(call: Call, seen: Probed) -> Iterator[tuple[Tensor, Origin | None, State]]:

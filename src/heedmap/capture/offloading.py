@@ -45,7 +45,7 @@ class Brought:
         reference, source, name, dtype = self._sources.get(storage._cdata, (None, None, "", None))
         if reference is None or reference.expired() or tensor.dtype != dtype:
             return tensor
-        layout = (tensor.shape, tensor.stride(), tensor.storage_offset())
+        layout = (tensor.shape, tensor.stride(), int(tensor.storage_offset()))
         return Place(source, name, tensor.device, tensor.dtype, layout)
 
     def within(self, model: nn.Module) -> contextlib.AbstractContextManager[Any]:
