@@ -12,6 +12,7 @@ from .trying import SINGLE_TOLERANCE, TOLERANCE, Tried
 
 STATUSES = {
     "equal": "explained, and equal to the oracle",
+    "moved": "explained, tokens moved between calls, and equal to the oracle in some order",
     "differs": "explained, and **not** equal to the oracle",
     "not compared": "explained, not compared",
     "refused": "refused",
@@ -84,13 +85,15 @@ ABOUT = {
 
 
 def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: float, workers: int) -> list[str]:
-    equal = [each for each in tried if each.status == "equal"]
+    equal = [each for each in tried if each.status in ("equal", "moved")]
+    single = [each for each in equal if each.status == "equal"]
     worst = max((each.difference or 0.0 for each in equal), default=0.0)
     alone = sum(on_words_alone(each) for each in equal)
-    blind = sum((each.short or 0.0) <= (SINGLE_TOLERANCE if each.single else TOLERANCE) for each in equal)
+    blind = sum((each.short or 0.0) <= (SINGLE_TOLERANCE if each.single else TOLERANCE) for each in single)
     return [
-        f"**{counted['equal']} of {len(tried)} model classes are explained and equal to the oracle** "
-        f"({types['equal']} model types), {counted['refused']} are refused, {counted['differs']} differ.",
+        f"**{len(equal)} of {len(tried)} model classes are explained and equal to the oracle** "
+        f"({len({each.model_type for each in equal})} model types; of {counted['moved']}, in which tokens are moved, in "
+        f"some order), {counted['refused']} are refused, {counted['differs']} differ.",
         "",
         f"torch {version('torch')}, transformers {version('transformers')}, {datetime.date.today().isoformat()}; "
         f"{seconds / 60:.0f} minutes in {workers} processes. `make sweep` writes this page; "
@@ -104,7 +107,7 @@ def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: fl
         "multiplies full matrices forward. *Equal*: every entry of every stream within 1e-5 of the largest entry in "
         "float64, within 1e-3 where a model runs in float32 alone. "
         f"The largest difference among the equal ones is {worst:.1e}. "
-        f"Leaving the first call out of the oracle would be told in all but {blind} of them.",
+        f"Leaving the first call out of the oracle would be told in all but {blind} of those compared in order.",
         "",
         f"What a class was given is not always all that it takes: {alone} of the equal ones could see or hear, but "
         "were given words alone (marked *words*). A class with another "
@@ -121,8 +124,9 @@ def _explained(tried: Sequence[Tried]) -> list[str]:
     """A row for the classes of a type that were alike: in status, calls and streams."""
     rows: dict[tuple, list[Tried]] = {}
     for each in tried:
-        if each.status in ("equal", "differs"):
-            told = ("equal, *words*" if on_words_alone(each) else "equal") if each.status == "equal" else "**differs**"
+        if each.status in ("equal", "moved", "differs"):
+            told = {"equal": "equal", "moved": "equal, moved"}.get(each.status, "**differs**")
+            told += ", *words*" if each.status != "differs" and on_words_alone(each) else ""
             told += ", float32" if each.single else ""
             rows.setdefault((each.model_type, told, each.calls, each.streams), []).append(each)
     lines = [
