@@ -92,8 +92,8 @@ def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: fl
     blind = sum((each.short or 0.0) <= (SINGLE_TOLERANCE if each.single else TOLERANCE) for each in single)
     return [
         f"**{len(equal)} of {len(tried)} model classes are explained and equal to the oracle** "
-        f"({len({each.model_type for each in equal})} model types; of {counted['moved']}, in which tokens are moved, in "
-        f"some order), {counted['refused']} are refused, {counted['differs']} differ.",
+        f"({len({each.model_type for each in equal})} model types; {counted['moved']} of them, whose tokens are moved, "
+        f"in some order), {counted['refused']} are refused, {counted['differs']} differ.",
         "",
         f"torch {version('torch')}, transformers {version('transformers')}, {datetime.date.today().isoformat()}; "
         f"{seconds / 60:.0f} minutes in {workers} processes. `make sweep` writes this page; "

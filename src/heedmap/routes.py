@@ -230,6 +230,11 @@ def _gradients(
     for bit in reversed(range(layouts.bit_length())):
         gradient = found.get(-1 - bit)
         if layouts >> bit & 1 and gradient is not None:
+            if gradient.ndim < 2:
+                raise MixedTokensError(
+                    f"{source} enters as {tuple(gradient.shape)}, in which no tokens lie apart. heedmap expected "
+                    f"tokens with channels; {DECLARE}"
+                )
             return _tokenwise(gradient, recording.bases[bit])
     return None
 
