@@ -141,7 +141,7 @@ def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
                 "followed, and pairs (an image and several texts) are explained one number at a time."
             )
         sizes.append(met)
-    if 1 not in sizes and batch == 1:
+    if 1 not in sizes and batch == 1 and not wiring.moved:  # windows are no examples
         raise InputError(
             f"The target gives one number for {sizes[0]} examples. heedmap expected one number per example; "
             "leave the sum over examples out of the target."

@@ -10,14 +10,14 @@ Where several tokens became one, what reached it is shared out by the size of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from heedmap.capture import Recording
-from heedmap.errors import InputError, MixedTokensError
+from heedmap.errors import InputError, MixedTokensError, ReadoutError
 from heedmap.records import Base, Moved, Origin, State, Wiring
 
 DECLARE = 'declare where the walk may end: wiring={call: {"reading": "new stream", "read": "new stream"}}.'
@@ -27,11 +27,15 @@ CLOSE = {WIDE: 1e-4, NARROW: 1e-2}
 
 @dataclass(frozen=True)
 class Route:
-    """Where the tokens of a source went: `place` (example, token) counts through a stream's rows; -1 is nowhere."""
+    """Where the tokens of a source went: `place` (example, token) counts through a stream's rows; -1 is nowhere.
+
+    `stands` has besides those that a later source holds, by which they are handed back.
+    """
 
     source: State
     into: State
     place: Tensor
+    stands: Tensor
 
     def back(self, row: Tensor, gradient: Tensor | None) -> Tensor:
         """What reached a stream's rows, on the tokens that they were."""
@@ -45,6 +49,37 @@ class Route:
         )
         share = torch.where(total[rows] > 0, weight.flatten() / total[rows], 1 / several[rows].clamp(min=1))
         return (row.flatten()[rows] * share).view(place.shape) * there
+
+
+def check_tail(
+    value: Tensor,
+    wiring: Wiring,
+    recording: Recording,
+    sizes: Sequence[int],
+    ends: Collection[State],
+    ways: list[Route],
+) -> None:
+    """Refuse a target that reads, beside the last state, tokens of an older one other than those it reads there."""
+    found = None
+    for end in ends:
+        if end.after is None or end.stream not in wiring.moved or wiring.calls[end.after].reading.after is not None:
+            continue
+        found = recording.pull([value], [torch.ones_like(value)]) if found is None else found
+        last = _gradients(end, wiring, recording, sizes, found)
+        for route in ways:
+            beside = (
+                _gradients(route.source, wiring, recording, sizes, found) if route.into == State(end.stream) else None
+            )
+            if last is None or beside is None:
+                continue
+            read, met = (each.any(-1).flatten().cpu() for each in (last != 0, beside != 0))
+            place = route.stands.flatten().cpu()
+            if bool((met & ~(read[place.clamp(min=0)] & (place >= 0))).any()):
+                raise ReadoutError(
+                    f"The target reads {end} and, beside it, other tokens of {route.source}. heedmap expected a target "
+                    "that reads one depth; explain each part by itself, or declare the rows that speak: "
+                    f"readout=heedmap.Readout({end.stream!r}, rows=...)."
+                )
 
 
 class Apart(Exception):
@@ -157,7 +192,7 @@ def _settled(
             taken |= there
         own = torch.where(taken, -1, place)
         if bool((own >= 0).any()):
-            routes.append(Route(source, State(stream), own))
+            routes.append(Route(source, State(stream), own, place))
     yield from routes
 
 

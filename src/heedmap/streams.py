@@ -295,7 +295,8 @@ def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> No
         return
     tokens = wiring.tokens[end.state.stream]
     if end.index in met:
-        refused = mark.kind in ("splice", "unseen", "product") or (mark.kind == "move" and not mark.tokenwise)
+        moving = mark.kind == "move" and not mark.tokenwise and end.state.stream not in wiring.moved
+        refused = mark.kind in ("splice", "unseen", "product") or moving
         refused |= mark.kind == "weighing" and bool({tokens, tokens - 1} & set(mark.sizes) - {0, 1})
         refused &= not mark.after_model or mark.kind == "splice"
     else:
@@ -318,7 +319,8 @@ def _check_join(mark: Mark, older: Origin, end: Call, upstream: set[int], wiring
     moved = wiring.moved.get(end.reading.stream) if end.reading.after is None else None
     before = [state.after for state in ((end.reading,) if moved is None else moved.sources) if state.after is not None]
     own = latest == before if moved is None else set(latest) <= set(before)
-    if mark.after_model or not mark.tokenwise or not own:
+    tokenwise = mark.tokenwise or moved is not None  # in windows it is told by where its tokens went
+    if mark.after_model or not tokenwise or not own:
         named = " and ".join(str(wiring.calls[i].state) for i in latest) or "the tokens as they entered"
         raise _two_depths(end.state, named, mark.module)
 

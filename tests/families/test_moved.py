@@ -245,6 +245,19 @@ def _rolled(numbers):
     return windows(numbers, 4, 2)
 
 
+def swin_in_windows():
+    """Windows and a roll to the end: the answer is read from a state in windows, beside its residual branch."""
+    config = hf.SwinConfig(
+        image_size=32, patch_size=2, embed_dim=8, depths=[2, 2], num_heads=[2, 2], window_size=4, num_labels=5,
+        initializer_range=0.4,
+    )  # fmt: skip
+    first = np.arange(256).reshape(16, 16)
+    new, old = squares(first, 256)
+    steps = [grid(windows(first, 4)), grid(_rolled(first)), Merge(old, at=1), grid(windows(new, 4)), grid(_rolled(new))]
+    streams = {"pixel_values": np.arange(256)}
+    return Case(hf.SwinForImageClassification(config), {"pixel_values": pixels(1, 32)}, steps, streams, kind)
+
+
 def swinv2():
     return swin(hf.Swinv2Config, hf.Swinv2ForImageClassification)
 
@@ -276,7 +289,7 @@ def dinov3():
 
 CASES = [
     llava, paligemma, idefics3, smolvlm, internvl, qwen2_vl, qwen2_5_vl, blip2, instructblip, llava_onevision, swin,
-    swinv2, sam, dinov3,
+    swin_in_windows, swinv2, sam, dinov3,
 ]  # fmt: skip
 
 

@@ -950,3 +950,14 @@ def test_attention_taken_only_for_some_inputs():
     x = tokens().abs()
     for inputs in (x, -x):
         right(model, inputs, flowed(maps(model, (inputs,), LABEL)))
+
+
+def test_a_rolled_copy_beside_the_last_state_is_refused():
+    """The answer reads a state whose tokens were moved, and beside it older ones that went elsewhere."""
+
+    def path(s, x):
+        x = x + s.a(x)
+        y = x.roll(1, 1)
+        return s.head((y + s.b(y))[:, 0] + x[:, 3])
+
+    refused(Tower(path), tokens(), WiringError, "expected")

@@ -232,7 +232,8 @@ def _has_tokens(tensor: Tensor, count: int) -> bool:
 
 def _memory(tensor: Tensor) -> int:
     """What tells the memory of a tensor; 0 inside vmap, where a tensor has none of its own."""
-    return 0 if torch._C._functorch.is_functorch_wrapped_tensor(tensor) else tensor.untyped_storage()._cdata
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # type: ignore[attr-defined]
+    return 0 if wrapped else tensor.untyped_storage()._cdata
 
 
 def _plain(value: Any) -> bool:

@@ -15,7 +15,7 @@ from heedmap.checking import Wire, followed, noised, recorded, start_states
 from heedmap.correction import correction as correction_named
 from heedmap.methods.asking import questions
 from heedmap.records import Explanation, Readout
-from heedmap.routes import Route, routes
+from heedmap.routes import Route, check_tail, routes
 from heedmap.streams import Declaration, infer
 from heedmap.walk import Walk
 
@@ -45,6 +45,8 @@ def heed(
                 count = len(asked.value)
                 if count not in ways:
                     ways[count] = routes(wired, recording, asked.sizes, count)
+                if readout is None:
+                    check_tail(asked.value, wired, recording, asked.sizes, starts, ways[count])
                 walk = Walk(wired, correct, starts, link, ways[count], count)
                 recording.backward(asked.value, asked.sizes, walk.step, keep=asked.more)
                 flow, start = walk.finish()
