@@ -11,6 +11,7 @@ from PIL import Image
 
 import heedmap
 from heedmap.errors import InputError
+from heedmap.layouts import Joined
 
 DRAW = np.random.default_rng(4)
 PICTURE = DRAW.integers(0, 256, (50, 100, 3), dtype=np.uint8)
@@ -28,7 +29,7 @@ def model(request, folder):
 def boxes(model, found, **more):
     shown = model.explain(PICTURE, QUESTION, target="cat", regions=found, **more).shown[0]
     layouts = list(shown.layouts.values())
-    part = layouts[0].parts[1][2] if hasattr(layouts[0], "parts") else shown.layouts["visual_feats"]
+    part = layouts[0].parts[1][2] if isinstance(layouts[0], Joined) else shown.layouts["visual_feats"]
     return np.array(part.boxes), part
 
 
