@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from heedmap.capture import record
 from heedmap.errors import InputError, WiringError
+from heedmap.methods import METHODS
 from heedmap.methods import method as method_named
 from heedmap.moves import follow
 from heedmap.propagation import formed
@@ -93,7 +94,14 @@ def explain_each(
         raise InputError(f"method={method!r} says {twice[0]}={named[twice[0]]!r}. Leave {twice[0]} out.")
     if "verify" in taken:
         options["verify"] = verify
-    return chosen.run(model, inputs, targets, **{**named, **options})
+    try:
+        return chosen.run(model, inputs, targets, **{**named, **options})
+    except WiringError as error:
+        if chosen is METHODS["heed"] or wiring is not None:
+            raise
+        raise type(error)(
+            f"{error} Tokens that are moved between calls are followed by method='heed' alone."
+        ) from error
 
 
 def _foreign(method: str, name: str, taken: list[str]) -> str:

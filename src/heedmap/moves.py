@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from heedmap.errors import MixedTokensError, WiringError
 from heedmap.records import Base, Mark, Moved, Name, Origin, State, Wiring
@@ -26,21 +27,13 @@ def follow(
     apart: Collection[int] = (),
 ) -> Wiring:
     """The wiring of calls between which tokens are moved; in those `apart`, queries and values are of other tokens."""
-    return _Following(calls, names, bases, marks, {} if declared is None else declared, apart).run()
+    return _Following(calls, names, bases, marks, {} if declared is None else declared, apart=apart).run()
 
 
 class _Following(Inference):
-    def __init__(
-        self,
-        calls: Sequence[Seen],
-        names: Sequence[Name],
-        bases: Sequence[Base],
-        marks: Sequence[Mark],
-        declared: Declaration,
-        apart: Collection[int],
-    ) -> None:
-        super().__init__(calls, names, bases, marks, declared)
-        self.apart = apart
+    def __init__(self, calls: Sequence[Seen], names: Any, bases: Sequence[Base], *more: Any, apart: Any) -> None:
+        super().__init__(calls, names, bases, *more)
+        self.apart: Collection[int] = apart
         self.bases = bases
         self.moved: dict[str, Moved] = {}
         self.together: dict[str, int] = {}  # how many examples, or windows, hold a stream's tokens

@@ -237,8 +237,6 @@ def test_relevance_begins_as_the_gradient_of_the_target():
 @pytest.mark.parametrize("method", ALL_THREE)
 @pytest.mark.parametrize("name", ["vit", "bert", "llama", "t5", "detr"])
 def test_attention_in_parts_as_fused(method, name):
-    if not hasattr(model_of(name), "set_attn_implementation"):
-        pytest.skip("one form only")
     eager = copy.deepcopy(model_of(name))
     eager.set_attn_implementation("eager")
     torch.manual_seed(0)

@@ -139,7 +139,7 @@ def test_a_splice_is_followed_by_heed_and_refused_by_others(splicing):
     shown = inputs["input_ids"] == 3
     assert not e["input_ids"][shown].any()
     assert e["input_ids"][~shown].all()
-    with pytest.raises(errors.WiringError, match=r"spliced.*declare it: wiring=\{1: "):
+    with pytest.raises(errors.WiringError, match=r"spliced.*declare it: wiring=\{1: .*followed by method='heed' alone"):
         heedmap.explain(model, inputs, logit(3), method="gae")
 
 

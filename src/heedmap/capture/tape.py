@@ -6,7 +6,6 @@ both. Numbers stand for tensors as they were: one that is changed in place gets 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from heedmap.capture.attention import Attention
 from heedmap.capture.labels import tensors
 from heedmap.capture.names import unwrapped
 from heedmap.capture.seams import parse_einsum, weighted
-from heedmap.capture.tracker import ENTRY
+from heedmap.capture.tracker import innermost
 from heedmap.errors import UnsupportedError
 
 LOOKS = frozenset(
@@ -164,14 +163,7 @@ class Tape(TorchFunctionMode):
         return found
 
     def _where(self) -> str:
-        """The path of the innermost module of the model that is running."""
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename != ENTRY:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in self._modules:
-                return self._modules[id(owner)] or type(owner).__name__
-            frame = frame.f_back
-        return "the model"
+        return innermost(self._modules) or "the model"
 
 
 def weights_in(tape: Tape, operation: Operation, call: Attention) -> tuple[int, tuple[int, ...]]:

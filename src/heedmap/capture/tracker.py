@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -208,14 +209,18 @@ class Tracker:
         return Origin(marks=bit)
 
     def _where(self) -> str:
-        """The path of the innermost module of the model that is running, read off the stack: nothing is hooked."""
-        frame = sys._getframe(1)
-        while frame is not None and frame.f_code.co_filename != ENTRY:
-            owner = frame.f_locals.get("self")
-            if isinstance(owner, nn.Module) and id(owner) in self._modules:
-                return self._modules[id(owner)] or type(owner).__name__
-            frame = frame.f_back
-        return "the target" if self.after_model else "the model"
+        return innermost(self._modules) or ("the target" if self.after_model else "the model")
+
+
+def innermost(modules: Mapping[int, str]) -> str | None:
+    """The path of the innermost of these modules that is running, read off the stack: nothing is hooked."""
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename != ENTRY:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, nn.Module) and id(owner) in modules:
+            return modules[id(owner)] or type(owner).__name__
+        frame = frame.f_back
+    return None
 
 
 def _contains(a: Origin, b: Origin, primary: int) -> bool:
