@@ -16,7 +16,7 @@ from heedmap.errors import DisconnectedError, HeedmapError, InputError, WindowsE
 from heedmap.moves import follow
 from heedmap.probe import check_calls, check_tail, own_examples
 from heedmap.records import Mark, Origin, Readout, State, Wiring
-from heedmap.routes import Apart
+from heedmap.routes import Apart, check_residuals
 from heedmap.streams import Declaration, ends, frontier, infer
 
 Wire = Callable[..., Wiring]
@@ -217,6 +217,7 @@ def check(
     if (sign, tuple(last)) not in trusted:
         movers = sum(1 << bit for bit, mark in enumerate(recording.marks) if mark.kind != "join")
         check_calls(wiring, recording.calls, sizes, last, recording.pull, movers)
+        check_residuals(wiring, recording, sizes, last)
         trusted |= {sign, (sign, tuple(last))}
     if not declared and (target is None or (sign, tuple(last), target) not in trusted):
         check_tail(value, wiring, recording.calls, sizes, last, recording.pull)

@@ -61,7 +61,7 @@ class _Following(Inference):
         if read is None:
             read = self._laid_out(seen, "read", v, keys)
             moved.add("read")
-        return reading, read, frozenset(moved)
+        return reading, read, frozenset(moved) | self._declared_before(reading, read)
 
     def _tried(self, seen: Seen, what: str, origin: Origin | None, tokens: int) -> State | None:
         """The state that a call's tokens are as they stand; none where they were moved."""
@@ -85,6 +85,8 @@ class _Following(Inference):
     def _is_moved(self, seen: Seen, state: State, origin: Origin, tokens: int) -> bool:
         if len(seen.lead) == 2 and self.together.get(state.stream, seen.lead[0]) != seen.lead[0]:
             return True
+        if state.after is None and state.stream in self.begun.values():
+            return False
         if state.after is None and state.stream in self.moved:
             return True  # another part of what it begins with, perhaps
         if state.after is None:
@@ -102,13 +104,11 @@ class _Following(Inference):
     def _laid_out(self, seen: Seen, end: str, origin: Origin | None, tokens: int) -> State:
         """A new stream for tokens that were moved, and where they come from."""
         assert origin is not None
-        sources = [call.state for call in reversed(self.calls) if origin.calls >> call.index & 1]
-        content = self._content(origin)
+        held = self._held(origin)
+        sources = [call.state for call in reversed(self.calls) if origin.calls & ~held.calls & 1 << call.index]
+        content = self._content(origin) & ~held.bases
         sources += [self._entered(bit) for bit in reversed(range(content.bit_length())) if content >> bit & 1]
-        name = (self._name(origin) or f"{seen.module}.{end}") + AS_MOVED
-        taken, unique, number = {stream.name for stream in self.streams}, name, 2
-        while unique in taken:
-            unique, number = f"{name}#{number}", number + 1
+        unique = self._unique((self._name(origin) or f"{seen.module}.{end}") + AS_MOVED)
         behind = [self._stream(state.stream) for state in sources]
         stream = Stream(unique, tokens, origin.names, content, declared=True)
         for each in behind:
@@ -119,6 +119,15 @@ class _Following(Inference):
             self.together[unique] = seen.lead[0]
         return State(unique)
 
+    def _held(self, origin: Origin) -> Origin:
+        """What lies behind states that were declared to be a beginning."""
+        held = Origin()
+        for call in self.calls:
+            told = call.index in self.declared or call.module in self.declared
+            if told and "reading" in call.declared and origin.calls >> call.index & 1:
+                held |= call.queries_from
+        return held
+
     def _entered(self, bit: int) -> State:
         """The stream whose tokens were laid out in a base, as it entered."""
         known = self._known(bit)
@@ -128,10 +137,7 @@ class _Following(Inference):
         if known is not None:
             return State(known)
         base = self.bases[bit]
-        name = self._name(Origin(names=base.names)) or base.operation
-        taken, unique, number = {stream.name for stream in self.streams}, name, 2
-        while unique in taken:
-            unique, number = f"{name}#{number}", number + 1
+        unique = self._unique(self._name(Origin(names=base.names)) or base.operation)
         self.streams.append(Stream(unique, base.tokens, base.names, 1 << bit))
         return State(unique)
 

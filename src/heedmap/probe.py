@@ -41,32 +41,28 @@ def check_calls(
     tokens are moved into one another are looked at one by one: how they hang together is told elsewhere.
     """
     passed = wiring.upstream(ends)
-    for streams in _apart(wiring):
-        among = {index for index in passed if wiring.calls[index].reading.stream in streams}
-        if among:
-            _check_among(among, wiring, calls, batches, pull, movers)
-
-
-def _apart(wiring: Wiring) -> list[set[str]]:
-    """The streams, in groups that read one another; all together where no tokens are moved."""
-    groups = [{stream} for stream in wiring.moved]
-    groups.append({stream for stream in wiring.tokens if stream not in wiring.moved})
-    for call in wiring.calls:
-        a, b = (next(group for group in groups if state.stream in group) for state in (call.reading, call.read))
-        if a is not b:
-            groups.remove(b)
-            a.update(b)
-    return groups
+    rest = {stream for stream in wiring.tokens if stream not in wiring.moved}
+    for streams in ({stream} for stream in wiring.moved):
+        _check_among(streams, passed, wiring, calls, batches, pull, movers)
+    _check_among(rest, passed, wiring, calls, batches, pull, movers)
 
 
 def _check_among(
-    passed: set[int], wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], pull: Pull, movers: int
+    streams: set[str],
+    passed: set[int],
+    wiring: Wiring,
+    calls: Sequence[Probed],
+    batches: Sequence[int],
+    pull: Pull,
+    movers: int,
 ) -> None:
     tensors: list[Tensor] = []
     claims: list[tuple[State, int]] = []
     for index in sorted(passed):
         call, seen = wiring.calls[index], calls[index]
         for tensor, origin, claim in _claims(call, seen):
+            if claim.stream not in streams:
+                continue
             if tensor.requires_grad:
                 tensors.append(tensor)
                 claims.append((claim, batches[index]))
@@ -90,6 +86,8 @@ def _check_among(
         )
         for index in passed & base.keys():
             call, batch = wiring.calls[index], batches[index]
+            if call.state.stream not in streams:
+                continue  # what it begins with was moved there from other streams
             first, second = (calls[index].gradient(each[index], batch) for each in (base, found))
             if not _agree(first, second, codes.of(call.state, batch)[:, None, :, None]):
                 readers = [c.module for c in wiring.calls if call.state in (c.reading, c.read)]

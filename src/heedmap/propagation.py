@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from heedmap import sampling
 from heedmap.memory import free
 from heedmap.records import Heads
 
@@ -30,6 +31,8 @@ SHARE = 8  # of the free memory a block takes no more than this part: four of it
 
 def pull(heads: Heads, gradient: Tensor, row: Tensor, correct: Correct) -> Tensor:
     """`row @ map`: what of (batch, queries) relevance came from each key, (batch, keys)."""
+    if heads.points is not None:
+        return sampling.pull(heads, gradient, row, correct)
     flowed = row.new_zeros(len(row), heads.shape[3])
     share = (row / heads.shape[1])[:, None, None]
     for block in blocks(heads, gradient, (row != 0).any(0)):
@@ -40,6 +43,8 @@ def pull(heads: Heads, gradient: Tensor, row: Tensor, correct: Correct) -> Tenso
 
 def push(heads: Heads, gradient: Tensor, column: Tensor, correct: Correct) -> Tensor:
     """`map @ column`: the forward direction, (batch, keys) to (batch, queries)."""
+    if heads.points is not None:
+        return sampling.push(heads, gradient, column, correct)
     batch, count, queries, _ = heads.shape
     sums = column.new_zeros(batch, queries)
     for block in blocks(heads, gradient, None):
@@ -154,6 +159,8 @@ def _weights(heads: Heads, at: tuple[slice, slice, slice | Tensor], width: int, 
     examples, some, rows = at
     if heads.weights is not None:
         return heads.weights[at][..., :width].detach().to(dtype)
+    if heads.points is not None:
+        return sampling.rows(heads, at).to(dtype)
     assert heads.queries is not None
     assert heads.keys is not None
     queries = heads.queries[at].detach().to(dtype) * heads.scale

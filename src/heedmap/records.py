@@ -95,9 +95,28 @@ class State:
         return self.stream if self.after is None else f"{self.stream}@{self.after}"
 
 
+class Level(NamedTuple):
+    """One grid of tokens, and where between them it is read: (batch * head, query, point, 2), as grid_sample has it."""
+
+    size: tuple[int, int]
+    places: Tensor
+    options: Mapping[str, Any]
+
+
+class Points(NamedTuple):
+    """What a call reads that weighs points between tokens, level after level; heads are folded into the batch."""
+
+    weights: Tensor  # (batch * head, query, point)
+    taken: Tensor  # (batch * head, channel, query, point): what was found at each point
+    levels: tuple[Level, ...]
+
+
 @dataclass(frozen=True)
 class Heads:
-    """A call's tensors in one layout, (batch, head, token, channel); `weights` where the model formed them itself."""
+    """A call's tensors in one layout, (batch, head, token, channel); `weights` where the model formed them itself.
+
+    With `points` there are no scores: every query weighs points that lie between the tokens that `values` are of.
+    """
 
     values: Tensor
     queries: Tensor | None = None
@@ -106,10 +125,14 @@ class Heads:
     mask: Tensor | None = None
     causal: bool = False
     scale: float = 1.0
+    points: Points | None = None
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Batch, heads, queries, keys."""
+        if self.points is not None:
+            batch, heads, keys, _ = self.values.shape
+            return batch, heads, self.points.weights.shape[1], keys
         tokens = self.queries if self.weights is None else self.weights
         assert tokens is not None
         return tokens.shape[0], tokens.shape[1], tokens.shape[2], self.values.shape[2]

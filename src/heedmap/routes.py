@@ -82,6 +82,45 @@ def check_tail(
                 )
 
 
+def check_residuals(wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]) -> None:
+    """Refuse moved tokens beside which the tokens they were go on in another order, by a residual branch.
+
+    All that reads a stream, at any depth, is multiplied by numbers of its rows: the gradient at each token of a source
+    must be multiplied by one of them.
+    """
+    passed = wiring.upstream(ends)
+    for stream, moved in wiring.moved.items():
+        tensors = []
+        for index in sorted(passed):
+            call, seen = wiring.calls[index], recording.calls[index]
+            for state, tensor in ((call.reading, seen.queries), (call.read, seen.keys), (call.read, seen.values)):
+                if state.stream == stream and tensor is not None and tensor.requires_grad:
+                    tensors.append((tensor, sizes[index]))
+        found: list[dict[int, Tensor]] = []
+        for coded in (False, True):
+            generator = torch.Generator().manual_seed(0)
+            cotangents = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor, _ in tensors]
+            if coded:
+                for cotangent, (_, batch) in zip(cotangents, tensors, strict=True):
+                    code = torch.rand(batch, wiring.tokens[stream], generator=torch.Generator().manual_seed(1)) + 1
+                    cotangent.mul_(_laid(code.to(cotangent.device), cotangent))
+            found.append(recording.pull([tensor for tensor, _ in tensors], cotangents) if tensors else {})
+        rough = bool(tensors) and (tensors[0][0].dtype not in (torch.float32, torch.float64) or _narrow(tensors[0][0]))
+        for source in moved.sources:
+            once, twice = (_gradients(source, wiring, recording, sizes, each) for each in found)
+            if once is not None and twice is not None:
+                _, error, size = _ratio(once, twice)
+                if bool((error > (0.1 if rough else 1e-3) * size).any()):
+                    call = wiring.calls[moved.call]
+                    if call.reading == call.read:
+                        raise Apart(call.index)  # perhaps it is only that
+                    raise MixedTokensError(
+                        f"Call {call.index} ({call.module}) reads tokens of {source} that were moved, and what follows "
+                        "leads back to those in another order too, by a residual branch. heedmap expected one order; "
+                        f"{DECLARE}"
+                    )
+
+
 class Apart(Exception):
     """A call whose queries are of other tokens than its values, though both come from the same states."""
 
@@ -234,15 +273,12 @@ def _digits(
     once, twice = (_gradients(source, wiring, recording, sizes, found) for found in (first, second))
     if once is None or twice is None:
         return None
-    a, b = once.double(), twice.double()
-    size = a.square().sum(-1)
+    ratio, error, size = _ratio(once, twice)
     there = size > 0
-    ratio = (a * b).sum(-1) / size.where(there, size.new_ones(()))
-    error = (b - ratio[..., None] * a).square().sum(-1).sqrt()
     digit = ratio.clamp(min=0.5).log2().round()
     off = (ratio / 2**digit - 1).abs()
     close = CLOSE[levels]
-    wrong = there & ((error > close * ratio.abs() * size.sqrt()) | (off > close) | (digit < 0) | (digit >= levels))
+    wrong = there & ((error > close * ratio.abs() * size) | (off > close) | (digit < 0) | (digit >= levels))
     if bool(wrong.any()):
         raise MixedTokensError(
             f"{int(wrong.sum())} of the {there.numel()} tokens of {source} are mixed with others, or read at several "
@@ -250,6 +286,14 @@ def _digits(
             f"form no seam knows. heedmap expected tokens that are moved, or merged; {DECLARE}"
         )
     return torch.where(there, digit.long(), -(2**40)).cpu()  # sources may lie on several devices
+
+
+def _ratio(once: Tensor, twice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """By what number each token's gradient was multiplied, how far it is from that, and how large it was."""
+    a, b = once.double(), twice.double()
+    size = a.square().sum(-1)
+    ratio = (a * b).sum(-1) / size.where(size > 0, size.new_ones(()))
+    return ratio, (b - ratio[..., None] * a).square().sum(-1).sqrt(), size.sqrt()
 
 
 def _gradients(

@@ -76,6 +76,7 @@ class Inference:
         self.streams: list[Stream] = []
         self.calls: list[Call] = []
         self.fused: set[State] = set()
+        self.begun: dict[tuple[int, int, int], str] = {}  # what declared streams begin with
 
     def run(self) -> Wiring:
         _check_declared(self.seen, self.declared)
@@ -118,7 +119,12 @@ class Inference:
         read = self._told(told["read"], keys, v) if "read" in told else self._read(seen, k, v, keys)
         self._check_tokens(seen, reading, queries, "queries")
         self._check_tokens(seen, read, keys, "keys")
-        return reading, read, frozenset(told)
+        return reading, read, frozenset(told) | self._declared_before(reading, read)
+
+    def _declared_before(self, reading: State, read: State) -> frozenset[str]:
+        """The ends at which a stream is met as it was declared to begin."""
+        ends = (("reading", reading), ("read", read))
+        return frozenset(end for end, state in ends if state.after is None and state.stream in self.begun.values())
 
     def _told(self, text: str, tokens: int, origin: Origin | None) -> State:
         """A declared state: an unknown stream begins here, and stands for all that its tokens come from.
@@ -130,6 +136,8 @@ class Inference:
             stream, number = text, ""
         if all(known.name != stream for known in self.streams):
             self.streams.append(Stream(stream, tokens, 0, 0, declared=True))
+            if origin is not None and origin.calls:
+                self.begun[self._key(origin)] = stream
         known = next(known for known in self.streams if known.name == stream)
         if origin is not None:
             known.names |= origin.names
@@ -138,6 +146,9 @@ class Inference:
         if number and int(number) not in written:
             raise InputError(f"wiring= names {text!r}, but {stream!r} was so far written by calls {written}.")
         return State(stream, int(number) if number else written[-1] if written else None)
+
+    def _key(self, origin: Origin) -> tuple[int, int, int]:
+        return origin.calls, origin.marks, origin.bases & self.strong
 
     def _read(self, seen: Seen, k: Origin | None, v: Origin | None, tokens: int) -> State:
         """The state that values come from; constant values stand for the tokens of their keys."""
@@ -177,6 +188,8 @@ class Inference:
                 f"The {what} of call {seen.index} ({seen.module}) come from a tensor whose making was not seen "
                 f"(scripted code, a custom kernel, or numbers kept from an earlier forward). {_declare(seen)}"
             )
+        if self._key(origin) in self.begun:
+            return State(self.begun[self._key(origin)])  # the same tokens, met once more
         self._refuse_marks(seen, what, origin, tokens)
         if not origin.calls:
             return self._enter(seen, what, origin, tokens)
@@ -224,14 +237,15 @@ class Inference:
                 stream.bases |= content
                 stream.names |= origin.names
                 return State(stream.name)
-        name = self._name(origin) or f"{seen.module}.{what}"
-        taken = {stream.name for stream in self.streams}
-        number = 2
-        unique = name
-        while unique in taken:
-            unique, number = f"{name}#{number}", number + 1
+        unique = self._unique(self._name(origin) or f"{seen.module}.{what}")
         self.streams.append(Stream(unique, tokens, origin.names, content))
         return State(unique)
+
+    def _unique(self, name: str) -> str:
+        taken, unique, number = {stream.name for stream in self.streams}, name, 2
+        while unique in taken:
+            unique, number = f"{name}#{number}", number + 1
+        return unique
 
     def _name(self, origin: Origin) -> str:
         """The model's own inputs upstream; a learned parameter only if there is none."""

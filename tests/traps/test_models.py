@@ -34,31 +34,6 @@ def plain_language_model(make, config, **inputs):
     assert [call.reading.after for call in e.wiring.calls] == [None, *range(config.num_hidden_layers - 1)]
 
 
-def test_deformable_detr_samples():
-    backbone = hf.ResNetConfig(
-        embedding_size=8,
-        hidden_sizes=[8, 8, 8, 8],
-        depths=[1, 1, 1, 1],
-        layer_type="basic",
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = hf.DeformableDetrConfig(
-        backbone_config=backbone,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        num_queries=5,
-        num_labels=5,
-        num_feature_levels=3,
-    )
-    model = built(hf.DeformableDetrForObjectDetection, config)
-    refused(model, {"pixel_values": torch.randn(1, 3, 64, 64)}, HeedmapError, "expected|declare", logit(1, query=2))
-
-
 @pytest.mark.parametrize(("images", "texts", "index"), [(2, 3, 1), (3, 3, 1), (3, 1, 0), (3, 3, [1, 2, 0])])
 def test_clips_matrix_is_never_summed(images, texts, index):
     refused(clip(), pairs(images, texts), InputError, "one number|one per example", logit(index))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from heedmap.errors import InputError, UnsupportedError
-from heedmap.records import Heads, Origin
+from heedmap.records import Heads, Origin, Points
 
 
 @dataclass
@@ -33,10 +33,11 @@ class Attention:
     causal: bool = False
     scale: float | None = None
     grouped: bool = False
+    points: Points | None = None  # where it reads between tokens; its queries are then the weights of the points
     released: bool = False
 
     def release(self) -> None:
-        self.queries = self.keys = self.weights = self.mask = self.edge = None
+        self.queries = self.keys = self.weights = self.mask = self.edge = self.points = None
         self.values = torch.empty(0)
         self.released = True
 
@@ -69,6 +70,8 @@ class Attention:
         """The call's tensors as (batch, head, token, channel)."""
         count = self.fold_count(batch)
         values = self._fold(self.values, batch)
+        if self.points is not None and self.weights is None:
+            return Heads(values, points=self.points)
         if self.weights is not None:
             weights = self._fold(self.weights, batch)
             return Heads(_spread(values, weights.shape[1], self.grouped), weights=weights)

@@ -33,6 +33,17 @@ class Labels:
         entries[key] = (weakref.ref(tensor, forget), label)
 
 
+class Kept(Labels):
+    """Labels of tensors as they were: one that was changed in place has none."""
+
+    def get(self, tensor: Tensor) -> Any:
+        version, label = super().get(tensor) or (None, None)
+        return label if version == tensor._version else None
+
+    def set(self, tensor: Tensor, label: Any) -> None:
+        super().set(tensor, (tensor._version, label))
+
+
 def tensors(value: Any) -> Iterator[Tensor]:
     """The tensors in arguments or results: bare, or nested in lists, tuples and mappings."""
     if isinstance(value, Tensor):

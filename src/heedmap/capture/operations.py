@@ -95,6 +95,16 @@ REARRANGES = frozenset(
 REDUCES = frozenset("mean sum var std norm amax amin max min prod logsumexp softmax log_softmax argmax cumsum".split())
 
 
+def turns(name: str, args: Any, kwargs: Any) -> bool:
+    """Whether an operation swaps the last two axes of a tensor."""
+    given = [*args[1:], *kwargs.values()]
+    if name not in ("transpose", "swapaxes", "swapdims", "permute") or not args:
+        return False
+    axes = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
+    axes, last = [axis % args[0].ndim for axis in axes], args[0].ndim - 1
+    return sorted(axes) == [last - 1, last] if name != "permute" else axes[-2:] == [last, last - 1]
+
+
 def indexed(name: str, args: Any, kinds: tuple[type, ...] = (Tensor,)) -> bool:
     """Whether something is picked by a tensor of indices."""
     index = args[1] if name == "__getitem__" else ()
@@ -108,6 +118,8 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
         if sum(tensor.numel() > 0 for tensor in operands) == 1:
             return True  # a cache that begins empty
         return axis == -1 or axis == operands[0].ndim - 1
+    if name == "stack":
+        return axis == -1 or axis == operands[0].ndim  # channels side by side
     if name == "__getitem__":
         return not indexed(name, args)
     if name in ("conv1d", "conv2d", "conv3d"):

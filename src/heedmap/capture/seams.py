@@ -19,6 +19,10 @@ class Product:
     left_origin: Origin | None = None
     right_origin: Origin | None = None
 
+    def turned(self) -> Product:
+        """The scores of the other direction: one product may serve both."""
+        return Product(self.right, self.left, self.right_origin, self.left_origin)
+
 
 @dataclass(frozen=True)
 class Weighting:

@@ -168,7 +168,11 @@ class Tape(TorchFunctionMode):
 
 def weights_in(tape: Tape, operation: Operation, call: Attention) -> tuple[int, tuple[int, ...]]:
     """Of a call that formed its own weights: their number, and the axes that put them as (..., query, key)."""
-    assert call.weights is not None
+    if call.weights is None:
+        raise UnsupportedError(
+            f"Call {call.index} ({call.module}) weighs points between tokens (deformable attention), for which "
+            "relevance propagation has no rule. heedmap expected scores of queries and keys; use heed or gae here."
+        )
     args, _ = tape.filled(operation, {})
     plan = parse_einsum(args) if operation.name == "einsum" else None
     for number in operation.takes:

@@ -21,7 +21,7 @@ from heedmap.capture.tap import Tap, Valve
 from heedmap.records import Base, Mark, Name, Origin
 
 EMPTY = Origin()  # nothing is upstream
-REARRANGED = " (rearranged)"
+REARRANGED, DETACHED = " (rearranged)", " (detached)"
 ENTRY = str(Path(__file__).with_name("recording.py"))  # where the caller's own frames begin
 
 
@@ -155,6 +155,22 @@ class Tracker:
         bit = self._name(Name("+".join(texts).removesuffix(REARRANGED) + REARRANGED, "input"))
         self._primary |= bit
         return origin._replace(names=origin.names & ~(told.names & self._primary) | bit)
+
+    def _detached_choice(self, origin: Origin, tensor: Tensor) -> Origin:
+        """Tokens that were chosen from those of a state and detached from it begin a stream; others stay what they are.
+
+        A detector takes the best of its encoder's tokens so, as queries or as their places.
+        """
+        chosen = any(
+            origin.marks >> bit & 1 and mark.kind == "move" and mark.operation.strip("_") in ops.REARRANGES
+            for bit, mark in enumerate(self.marks)
+        )
+        if not origin.calls or not chosen:
+            return origin
+        own = origin.names & self._primary or origin.names
+        texts = [n.text for i, n in enumerate(self.names) if own & 1 << i]
+        begun = Origin(names=self._name(Name("+".join(texts) + DETACHED, "auxiliary")))
+        return begun | self._base("detach", begun, tensor)
 
     def _touch(self, tensor: Tensor, origin: Origin) -> None:
         """A tensor was changed in place: so was all that shares its memory."""

@@ -54,4 +54,4 @@ def heed(
                 explanations.append(asked.answered("heed", correction, flow, start, wired, walk.readout, told))
         return explanations
 
-    return followed(model, explained) if wiring is None else explained(infer)
+    return followed(model, explained)
