@@ -13,6 +13,7 @@ PATCH = 16
 LABELS = 1000  # classes of a vision model, vocabulary of a language model
 CHOSEN = 7  # the logit that is explained
 VISION = ("vit", "methods")
+DETECTORS = ("detr", "deformable")
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Case:
     """One model and the shape of its input. `spread` is the standard deviation of the random weights."""
 
     name: str
-    kind: str  # "vit", "lm", "detr"; "methods", a ViT for all of them; "command": processes from start to end
+    kind: str  # "vit", "lm", "detr", "deformable"; "methods", a ViT for all of them; "command", processes
     tokens: int
     batch: int = 1
     width: int = 384
@@ -37,7 +38,9 @@ class Case:
 
     def value(self, logits: Tensor) -> Tensor:
         """The target, one number per example."""
-        return logits[:, CHOSEN] if self.kind in VISION else logits[:, self.row if self.kind == "detr" else -1, CHOSEN]
+        if self.kind in VISION:
+            return logits[:, CHOSEN]
+        return logits[:, self.row if self.kind in DETECTORS else -1, CHOSEN]
 
 
 CASES = {
@@ -52,6 +55,7 @@ CASES = {
         Case("vit-9217", "vit", 9217, long=True),
         Case("lm-16384", "lm", 16384, long=True),
         Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
+        Case("deformable-r50-800", "deformable", 17821, width=256, heads=8, layers=6, long=True),
         Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
         Case("methods-vit-b", "methods", 197, width=768, heads=12),
         Case("command", "command", 145, small=True),
@@ -141,12 +145,30 @@ def _detector(case: Case, extra: Mapping[str, str]) -> nn.Module:
     return DetrForObjectDetection(DetrConfig(**named, backbone_config=backbone, num_labels=91, **extra))
 
 
+def _deformable(case: Case, extra: Mapping[str, str]) -> nn.Module:
+    """SenseTime/deformable-detr as its configuration has it, with random weights."""
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+
+    backbone = ResNetConfig(out_features=["stage2", "stage3", "stage4"])
+    named = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    return DeformableDetrForObjectDetection(
+        DeformableDetrConfig(**named, backbone_config=backbone, num_labels=91, **extra)
+    )
+
+
 def _none(case: Case, extra: Mapping[str, str]) -> nn.Module:
     """A command loads its own."""
     return nn.Identity()
 
 
-MAKES = {"vit": _vision_model, "methods": _vision_model, "lm": _language_model, "detr": _detector, "command": _none}
+MAKES = {
+    "vit": _vision_model,
+    "methods": _vision_model,
+    "lm": _language_model,
+    "detr": _detector,
+    "deformable": _deformable,
+    "command": _none,
+}
 
 
 def _image_side(case: Case) -> int:

@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from .cases import CHOSEN, Case, build_inputs, build_model
+from .cases import CHOSEN, DETECTORS, Case, build_inputs, build_model
 
 LIMIT, ONE, DETECTIONS = "limit", "heedmap complete", "heedmap ten detections"
 TEN = 10
 SLOW = ("flow", "tis")
-MODELS = ("vit", "lm", "detr")
+MODELS = ("vit", "lm", *DETECTORS)
 Run = Callable[[], Tensor]
 
 
@@ -55,7 +55,7 @@ def ours(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, correcti
     """heedmap as a user calls it."""
     import heedmap
 
-    target = heedmap.logit(CHOSEN, query=case.row) if case.kind == "detr" else heedmap.logit(CHOSEN)
+    target = heedmap.logit(CHOSEN, query=case.row) if case.kind in DETECTORS else heedmap.logit(CHOSEN)
     explanation = heedmap.explain(model, dict(inputs), target, correction=correction)
     return explanation[explanation.streams[0]]
 
@@ -64,7 +64,7 @@ def theirs(case: Case, model: nn.Module, inputs: Mapping[str, Tensor], *, method
     """A method of the table."""
     import heedmap
 
-    target = heedmap.logit(CHOSEN, query=case.row) if case.kind == "detr" else heedmap.logit(CHOSEN)
+    target = heedmap.logit(CHOSEN, query=case.row) if case.kind in DETECTORS else heedmap.logit(CHOSEN)
     explanation = heedmap.explain(model, dict(inputs), target, method=method)
     return explanation[explanation.streams[0]] if explanation.pixels is None else explanation.pixels
 
@@ -137,7 +137,7 @@ CONTESTANTS = {
         Contestant(ONE, partial(ours, correction="complete")),
         Contestant("heedmap positive", partial(ours, correction="positive")),
         Contestant("heedmap absolute", partial(ours, correction="absolute")),
-        Contestant(DETECTIONS, several, kinds=("detr",)),
+        Contestant(DETECTIONS, several, kinds=DETECTORS),
         *_methods(),
         Contestant(
             "heedmap explain PICTURE",

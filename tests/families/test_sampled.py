@@ -213,10 +213,11 @@ def case(name: str):
     build, size, steps, tokens, declared = CASES[name]
     torch.manual_seed(3)
     model, inputs = build(), {"pixel_values": torch.randn(*size, dtype=torch.float64)}
-    readout, starts = None, {list(tokens)[-1]: QUERY}
+    starts = {list(tokens)[-1]: QUERY}
+    readout = None
     if "input_ids" in tokens:  # the answer is a product of a query and a word
-        inputs["input_ids"] = torch.tensor([[101, 5, 7, 1012, 9, 102]])
         readout = [Readout(LEARNED, rows=QUERY), Readout("input_ids", rows=LABEL)]
+        inputs["input_ids"] = torch.tensor([[101, 5, 7, 1012, 9, 102]])
         starts = {LEARNED: QUERY, "input_ids": LABEL}
     return model, inputs, steps, tokens, {"wiring": declared, "readout": readout}, starts
 

@@ -9,6 +9,7 @@ from sampled import Sampled
 from test_traps import LABEL, TO_DO, refused
 from torch import Tensor, nn
 from towers import CHANNELS, HEADS, Tower, maps
+from towers import flowed as stacked
 
 import heedmap
 from heedmap import logit
@@ -314,3 +315,28 @@ def test_one_product_may_be_the_scores_of_two_directions():
     a, b = torch.eye(COUNT).double(), torch.eye(5).double()
     torch.testing.assert_close(e["x"], of_x[:, 0] + (right @ (a + of_x))[:, 0])
     torch.testing.assert_close(e["y"], of_y[:, 0] + (left @ (b + of_y))[:, 0])
+
+
+WRITTEN = {
+    "channels": lambda z, y: z.__setitem__((..., slice(2, 4)), y[..., :2]),
+    "one channel": lambda z, y: z.__setitem__((..., 3), y[..., 0]),
+}
+ELSEWHERE = {
+    "channels of rolled tokens": lambda z, y: z.__setitem__((..., slice(2, 4)), y.roll(1, 1)[..., :2]),
+    "tokens": lambda z, y: z.__setitem__((slice(None), slice(1, None)), y[:, :-1]),
+}
+
+
+@pytest.mark.parametrize("name", [*WRITTEN, *ELSEWHERE])
+def test_channels_that_are_written_over_stay_where_they_are(name):
+    def path(s, x):
+        y = x + s.a(x)
+        z = y * 0.5
+        (WRITTEN | ELSEWHERE)[name](z, y)
+        return s.head((z + s.b(z))[:, 0])
+
+    model, x = Tower(path), tokens()
+    if name in ELSEWHERE:
+        refused(model, x, HeedmapError, "heedmap expected")
+    else:
+        close(heedmap.explain(model, (x,), logit(LABEL)), stacked(maps(model, (x,), LABEL)))

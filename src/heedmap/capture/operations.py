@@ -122,6 +122,8 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
         return axis == -1 or axis == operands[0].ndim  # channels side by side
     if name == "__getitem__":
         return not indexed(name, args)
+    if name == "__setitem__" and isinstance(args[1], tuple) and len(args[1]) == 2:
+        return args[1][0] is Ellipsis and isinstance(args[1][1], (int, slice))  # some channels of every token
     if name in ("conv1d", "conv2d", "conv3d"):
         weight = args[1] if len(args) > 1 else kwargs["weight"]
         ahead = args[3] if len(args) > 3 else kwargs.get("stride", 1)

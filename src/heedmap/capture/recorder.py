@@ -114,7 +114,8 @@ class Recorder(Meeting, TorchFunctionMode):
                 tokens = self.calls[origin.calls.bit_length() - 1].counts[0]
                 pooled = results[0].ndim < 3 or tokens not in results[0].shape or "pool" in name
                 origin |= self._mark("move", name, origin, tokenwise=pooled)
-                self._unsteady |= not pooled and name != "grid_sample" and self._weights.get(operands[0]) is None
+                known = name in ("stack", "grid_sample") or self._sampling.holds(operands[0])
+                self._unsteady |= not pooled and not known and self._weights.get(operands[0]) is None
             elif origin.names and not origin.calls:
                 origin = origin._replace(bases=0) | self._base(name, origin, results[0])
                 grown = name == "embedding" or results[0].requires_grad  # else no gradient could ever lead there

@@ -69,6 +69,10 @@ class Sampling:
         elif all(found):
             self._joined(name, args, kwargs, found, result)
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Whether a tensor is what was found at points, and is followed."""
+        return self._found.get(tensor) is not None
+
     def summed(self, args: Any, kwargs: Mapping[str, Any], result: Tensor) -> Weighed | None:
         """What has just been added up, if it is all that the points gave."""
         weighed = self._weighed.get(args[0]) if args else None
