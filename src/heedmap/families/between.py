@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
 from heedmap.errors import InputError
-from heedmap.families import words
+from heedmap.families import pictures, words
+from heedmap.families.places import Places, places
+from heedmap.installs import quiet, transformers
 from heedmap.layouts import Words
 
 if TYPE_CHECKING:
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from heedmap.families.conversations import Conversation
 
 HERE = "[IMAGE]"  # what a token is called in whose place the picture stands
+
+_known: WeakKeyDictionary[Any, dict[tuple[tuple[int, int], ...], Places]] = WeakKeyDictionary()
 
 
 def mark_of(config: Any) -> int | None:
@@ -29,43 +36,72 @@ def mark_of(config: Any) -> int | None:
 
 def encoded(
     processor: Any, images: Sequence[Image], texts: Sequence[str | Conversation], config: Any
-) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
-    """Tensors of one picture with its text, and the words of it."""
-    if len(images) != 1 or len(texts) != 1:
+) -> tuple[dict[str, Tensor], tuple[Words, ...], Places]:
+    """Tensors of a text with its pictures, the words of it, and where the patches lie."""
+    if len(texts) != 1:
         raise InputError(
-            f"{len(images)} pictures and {len(texts)} texts were given. heedmap expected one of each: these models are "
-            "explained one picture at a time."
+            f"{len(texts)} texts were given. heedmap expected one, with its pictures: these models are explained one "
+            "text at a time."
         )
     mark = mark_of(config)
-    text = _laid_out(processor, texts[0], processor.tokenizer.convert_ids_to_tokens(mark))
-    try:
-        made = processor(images=[images[0]], text=[text], return_tensors="pt")
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"The model's processor cannot take this picture of {images[0].width} x {images[0].height} with the text "
-            f"{words.brief(text)!r} ({str(error).partition(chr(10))[0]})."
-        ) from error
+    text = _laid_out(processor, texts[0], images, mark)
+    made = _made(processor, images, text)
     ids = made["input_ids"][0].tolist()
     layout = words.written(processor.tokenizer, ids)[1]
     layout = words.hiding(layout, {i: HERE for i, index in enumerate(ids) if index == mark})
-    return {name: value for name, value in made.items() if isinstance(value, Tensor)}, (layout,)
+    known = _known.setdefault(processor, {})
+    sizes = tuple(picture.size for picture in images)
+    if sizes not in known:
+        known[sizes] = places(lambda trial: _made(processor, trial, text), sizes)
+    return made, (layout,), known[sizes]
 
 
-def _laid_out(processor: Any, given: str | Conversation, mark: str) -> str:
-    """A text with the picture before it, under the model's template where it has one."""
+def _made(processor: Any, images: Sequence[Image], text: str) -> dict[str, Tensor]:
+    """What the processor makes of a text with pictures."""
+    pictures.check_sides(processor.image_processor, images)
+    hf = transformers()
+    try:
+        with quiet(hf), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = processor(images=list(images), text=[text], return_tensors="pt")
+    except (ValueError, RuntimeError, IndexError) as error:
+        sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in images[:4])
+        raise InputError(
+            f"The model's processor cannot take {'this picture' if len(images) == 1 else 'these pictures'} of {sizes} "
+            f"with the text {words.brief(text)!r} ({str(error).partition(chr(10))[0]})."
+        ) from error
+    return {name: value for name, value in made.items() if isinstance(value, Tensor) and name != "labels"}
+
+
+def _laid_out(processor: Any, given: str | Conversation, images: Sequence[Image], mark: int | None) -> str:
+    """A text with the pictures before it, under the model's template where it has one.
+
+    Without a template the processor is asked whether it puts the pictures there by itself.
+    """
     template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
-    if isinstance(given, str) and (mark in given or not template):
-        return given if mark in given else f"{mark}\n{given}"
+    here = str(getattr(processor, "image_token", None) or processor.tokenizer.convert_ids_to_tokens(mark))
+    if isinstance(given, str) and here in given:
+        return given
     if not template:
-        raise InputError("The model has no chat template. heedmap expected the text as a string.")
+        if not isinstance(given, str):
+            raise InputError("The model has no chat template. heedmap expected the text as a string.")
+        with contextlib.suppress(InputError):
+            if mark in _made(processor, images, given)["input_ids"]:
+                return given
+        return f"{here * len(images)}\n{given}"
     messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
     first = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
     told = [
-        {"role": one["role"], "content": [*([{"type": "image"}] if i == first else []), _said(one["content"])]}
+        {"role": one["role"], "content": [*(len(images) * [{"type": "image"}] if i == first else []), _said(one)]}
         for i, one in enumerate(messages)
     ]
-    return processor.apply_chat_template(told, add_generation_prompt=True)
+    begun = messages[-1]["role"] == "assistant"
+    options = {"add_generation_prompt": not begun, "continue_final_message": begun, "tokenize": False}
+    try:
+        return processor.tokenizer.apply_chat_template(told, chat_template=template, **options)
+    except Exception as error:  # a template raises what it likes, about roles that it does not know
+        raise InputError(f"The model's chat template refuses this conversation: {error}") from error
 
 
-def _said(content: str) -> dict[str, str]:
-    return {"type": "text", "text": content}
+def _said(message: Any) -> dict[str, str]:
+    return {"type": "text", "text": message["content"]}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from heedmap import api
 from heedmap.errors import InputError, LabelError
 from heedmap.estimate import estimate
-from heedmap.families import answering, laying, sinks, words
+from heedmap.families import answering, laying, sinks, tiling, words
 from heedmap.families.answering import Answer
 from heedmap.families.asking import Asked, ask
 from heedmap.families.feeding import Fed, feed
@@ -69,7 +69,8 @@ class Model:
         """The tensors that the model takes, and what their tokens are."""
         fed = self._fed(image, text, regions, **more)
         with self.steady(fed) as order:
-            tokens = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
+            entered = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
+        tokens = {name: count * tiling.many(name, fed) for name, count in entered.items()}
         return dict(fed.inputs), laying.shown(fed, self.config, tokens, order)
 
     def wiring(self, image: Any = None, text: Any = None, regions: Any = None, **more: Any) -> Wiring:
@@ -278,7 +279,9 @@ class Model:
         told = {"wiring": ENDS.get(self.config.model_type), **told}
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
-        base = laying.shown(fed, self.config, found[0].wiring.entered, order) if found else ()
+        if fed.places:
+            found = [tiling.folded(explanation) for explanation in found]
+        base = laying.shown(fed, self.config, laying.counts(found[0]), order) if found else ()
         sunk = ""
         if found and self.task in ("text-generation", "image-text-generation"):
             base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)
