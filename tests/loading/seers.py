@@ -2,8 +2,9 @@
 
 import transformers as hf
 from folders import CHAT, SMALL, bytes_of
-from heedmap.families.processors import for_pictures
 from transformers.models.smolvlm import processing_smolvlm
+
+from heedmap.families.processors import for_pictures
 
 processing_smolvlm.num2words = processing_smolvlm.num2words or object()  # it spells the times of videos alone
 
@@ -145,8 +146,8 @@ def llava_onevision():
     )  # fmt: skip
     pictures = hf.LlavaOnevisionImageProcessorPil(size=SIDE, image_grid_pinpoints=PINPOINTS)
     processor = for_pictures(hf.LlavaOnevisionProcessor)(
-        image_processor=pictures, tokenizer=words, video_processor=None, num_image_tokens=16, vision_feature_select_strategy="full",
-        chat_template=CHAT,
+        image_processor=pictures, tokenizer=words, video_processor=None, num_image_tokens=16, chat_template=CHAT,
+        vision_feature_select_strategy="full",
     )  # fmt: skip
     return hf.LlavaOnevisionForConditionalGeneration(made), processor
 
@@ -172,7 +173,8 @@ def gemma3():
     words = said(*marks.values(), extra_special_tokens=marks)
     vision = hf.SiglipVisionConfig(**SEEN, vision_use_head=False)
     made = hf.Gemma3Config(
-        vision_config=vision, mm_tokens_per_image=4, image_token_index=words.convert_tokens_to_ids(marks["image_token"]),
+        vision_config=vision, mm_tokens_per_image=4,
+        image_token_index=words.convert_tokens_to_ids(marks["image_token"]),
         text_config=speaking(hf.Gemma3TextConfig, words, head_dim=8, query_pre_attn_scalar=8),
     )  # fmt: skip
     pictures = hf.Gemma3ImageProcessorPil(size=SIDE)

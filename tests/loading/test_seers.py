@@ -35,7 +35,7 @@ def spotted(size, at):
 def embedded(model, picture):
     """The tokens of a picture as the model's own first layer makes them, (piece x token, channel)."""
     ends = ("patch_embed", "embeddings")
-    (name, layer), *_ = [(n, m) for n, m in model.module.named_modules() if "vis" in n and n.endswith(ends)]
+    layer = next(part for name, part in model.module.named_modules() if "vis" in name and name.endswith(ends))
     met = []
     hook = layer.register_forward_hook(lambda _, __, out: met.append(out[0] if isinstance(out, tuple) else out))
     with torch.no_grad():

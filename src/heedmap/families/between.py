@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from torch import Tensor
 
 from heedmap.errors import InputError
-from heedmap.families import pictures, words
+from heedmap.families import pictures, prompts, words
 from heedmap.families.places import Places, places
 from heedmap.installs import quiet, transformers
 from heedmap.layouts import Words
@@ -44,16 +44,31 @@ def encoded(
             "text at a time."
         )
     mark = mark_of(config)
-    text = _laid_out(processor, texts[0], images, mark)
-    made = _made(processor, images, text)
+    here = str(getattr(processor, "image_token", None) or processor.tokenizer.convert_ids_to_tokens(mark))
+
+    def tokens(text: str) -> list[int]:
+        return _made(processor, images, text)["input_ids"][0].tolist()
+
+    def alone(text: str) -> bool:
+        with contextlib.suppress(InputError):
+            return mark in tokens(text)
+        return False
+
+    prompt = prompts.laid_out(processor, texts[0], here, len(images), alone)
+    made = _made(processor, images, prompt.text)
     ids = made["input_ids"][0].tolist()
     layout = words.written(processor.tokenizer, ids)[1]
     layout = words.hiding(layout, {i: HERE for i, index in enumerate(ids) if index == mark})
+    layout = prompts.labelled(layout, prompt, ids, tokens, processor.tokenizer)
+    return made, (layout,), _placed(processor, images, prompt.text)
+
+
+def _placed(processor: Any, images: Sequence[Image], text: str) -> Places:
     known = _known.setdefault(processor, {})
     sizes = tuple(picture.size for picture in images)
     if sizes not in known:
         known[sizes] = places(lambda trial: _made(processor, trial, text), sizes)
-    return made, (layout,), known[sizes]
+    return known[sizes]
 
 
 def _made(processor: Any, images: Sequence[Image], text: str) -> dict[str, Tensor]:
@@ -71,37 +86,3 @@ def _made(processor: Any, images: Sequence[Image], text: str) -> dict[str, Tenso
             f"with the text {words.brief(text)!r} ({str(error).partition(chr(10))[0]})."
         ) from error
     return {name: value for name, value in made.items() if isinstance(value, Tensor) and name != "labels"}
-
-
-def _laid_out(processor: Any, given: str | Conversation, images: Sequence[Image], mark: int | None) -> str:
-    """A text with the pictures before it, under the model's template where it has one.
-
-    Without a template the processor is asked whether it puts the pictures there by itself.
-    """
-    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
-    here = str(getattr(processor, "image_token", None) or processor.tokenizer.convert_ids_to_tokens(mark))
-    if isinstance(given, str) and here in given:
-        return given
-    if not template:
-        if not isinstance(given, str):
-            raise InputError("The model has no chat template. heedmap expected the text as a string.")
-        with contextlib.suppress(InputError):
-            if mark in _made(processor, images, given)["input_ids"]:
-                return given
-        return f"{here * len(images)}\n{given}"
-    messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
-    told = [
-        {"role": one["role"], "content": [*(len(images) * [{"type": "image"}] if i == first else []), _said(one)]}
-        for i, one in enumerate(messages)
-    ]
-    begun = messages[-1]["role"] == "assistant"
-    options = {"add_generation_prompt": not begun, "continue_final_message": begun, "tokenize": False}
-    try:
-        return processor.tokenizer.apply_chat_template(told, chat_template=template, **options)
-    except Exception as error:  # a template raises what it likes, about roles that it does not know
-        raise InputError(f"The model's chat template refuses this conversation: {error}") from error
-
-
-def _said(message: Any) -> dict[str, str]:
-    return {"type": "text", "text": message["content"]}

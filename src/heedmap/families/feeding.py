@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from heedmap.errors import InputError
-from heedmap.families import between, conversations, pictures, placing, regions, sounds, words
+from heedmap.families import between, conversations, pictures, placing, prompts, regions, sounds, words
 from heedmap.families.openings import openings
 from heedmap.families.processors import Processors
 from heedmap.families.tasks import DECODERS, TASKS, WRITERS
@@ -54,6 +54,8 @@ def feed(
     prefix: str | None = None,
 ) -> Fed:
     """Whatever the task takes, read, checked and made into tensors on the model's device."""
+    if processors.both is not None:
+        image, text = prompts.unpacked(image, text)
     _check_given(task, source, image, text, sound)
     config: Any = module.config
     if found is not None and config.model_type not in BOXED:
@@ -65,7 +67,7 @@ def feed(
     waves = tuple(sounds.read(one, processors.sound) for one in _listed(sound, "sound")) if sound is not None else ()
     if processors.both is not None:
         inputs, layout, lying = between.encoded(processors.both, images, texts, config)
-        texts = tuple(one if isinstance(one, str) else conversations.told(one) for one in texts)
+        texts = tuple(one if isinstance(one, str) else prompts.told(one, between.HERE) for one in texts)
         return Fed(_fitting(module, inputs), 1, images, texts, places=lying, layouts={"input_ids": layout})
     count = _count(task, images, texts, waves)
     if task != "zero-shot-image-classification":

@@ -1,4 +1,4 @@
-"""The tokens of pictures between words: a grid, or tiles of one picture and the whole beside them, or several pictures."""
+"""The tokens of pictures between words: a grid, or tiles and the whole beside them, or those of several pictures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from heedmap.layouts import Grid, Layout, Plain, Tiles, Window
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
     from torch import Tensor
 
     from heedmap.families.feeding import Fed
