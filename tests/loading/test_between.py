@@ -7,6 +7,7 @@ import torch
 import heedmap
 from heedmap import api
 from heedmap.errors import InputError
+from heedmap.families import sinks
 from heedmap.render import panels
 
 ASKED = "is there a zebra?"
@@ -124,6 +125,14 @@ def test_several_pictures_lie_side_by_side(model, picture):
         assert sum(unit.value for unit in within) == pytest.approx(float(flowed[tokens].sum()), abs=1e-9)
 
 
+def test_what_a_processor_puts_around_tiles_is_no_word(folder, picture):
+    model = heedmap.load(folder("smolvlm"))
+    parts = [{"type": "text", "text": "a cafe"}, {"type": "image", "image": picture}, {"type": "text", "text": "?"}]
+    inputs, (shown,) = model.inputs(None, [{"role": "user", "content": parts}])
+    assert "<row_2_col_1>" in model.processor.text.decode(inputs["input_ids"][0])
+    assert said(shown.layouts["input_ids"]) == "acafe?"
+
+
 def test_as_many_pictures_as_places(model, picture):
     talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "a"}]}]
     with pytest.raises(InputError, match="2 pictures were given, and the messages have 1 place for one"):
@@ -201,9 +210,24 @@ def test_an_answer_against_another(name, folder, picture):
     assert "input_ids (against)" in found.contrast.streams
 
 
-def test_one_pass_explains_all_words(model, picture):
+def test_sinks_are_looked_for_where_the_text_is_read_with_its_picture(model, picture, monkeypatch):
+    monkeypatch.setattr(sinks, "EXCESS", 0.0)
+    e = model.explain(picture, ASKED)
+    inputs, (shown,) = model.inputs(picture, ASKED)
+    tokens = inputs["input_ids"].shape[1]
+    met = [weights[0] for weights in api.weights(model.module, inputs) if weights.shape[-1] == tokens]
+    assert len(met) == model.config.text_config.num_hidden_layers
+    shares = {j: float(np.mean([weights[:, j + 1 :, j].mean() for weights in met])) for j in range(tokens - 8)}
+    told = dict(part.split("): ") for part in e.metadata["sinks"].split(", "))
+    assert told
+    for token, share in told.items():
+        assert share == f"{shares[int(token.split('(token ')[1])]:.0%}"
+    assert shown.layouts["input_ids"].special.items() != e.shown[0].layouts["input_ids"].special.items()
+
+
+def test_one_pass_explains_all_words_and_one_looks_for_sinks(model, picture):
     passes = []
     hook = model.module.register_forward_pre_hook(lambda *_: passes.append(torch.is_grad_enabled()))
     model.generate(ASKED, picture, tokens=3)
     hook.remove()
-    assert passes.count(True) == 1
+    assert passes.count(True) == 2

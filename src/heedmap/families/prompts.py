@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -112,9 +112,13 @@ def _parts(content: str) -> list[dict[str, str]]:
 
 
 def labelled(
-    layout: Words, prompt: Prompt, ids: Sequence[int], encode: Callable[[str], list[int]], words_of: Any
+    layout: Words, prompt: Prompt, ids: Sequence[int], encode: Callable[[str], list[int]], tokenizer: Any
 ) -> Words:
-    """The template's own tokens among the special ones, and whose the others are; `encode` gives a text's tokens."""
+    """The template's and the processor's own tokens among the special ones, and whose the others are.
+
+    `encode` gives the tokens of another text with the same pictures.
+    """
+    layout = words.hiding(layout, _added(layout, prompt, ids, tokenizer))
     if prompt.lay is None:
         return layout
     spans = [_span(prompt, i, ids, encode) for i in range(len(prompt.messages))]
@@ -123,10 +127,17 @@ def labelled(
     names = conversations.numbered([message["role"] for message in prompt.messages])
     turns = tuple((name, first, last) for name, (first, last) in zip(names, spans, strict=True))
     laid, each = Laid("", turns), [(i, i + 1) for i in range(len(ids))]
-    own = {i: words.said(words_of, ids[i]) for i, hides in enumerate(conversations.hidden(laid, each)) if hides}
+    own = {i: words.said(tokenizer, ids[i]) for i, hides in enumerate(conversations.hidden(laid, each)) if hides}
     layout = words.hiding(layout, {i: name for i, name in own.items() if i not in layout.special})
-    parts = conversations.parts(laid, each, len(ids)) if prompt.several else ()
-    return Words(layout.texts, layout.words, layout.special, parts)
+    return replace(layout, parts=conversations.parts(laid, each, len(ids)) if prompt.several else ())
+
+
+def _added(layout: Words, prompt: Prompt, ids: Sequence[int], tokenizer: Any) -> dict[int, str]:
+    """Tokens that were added to the vocabulary and that nobody wrote: they say where a picture's tiles are."""
+    said = " ".join(one["content"] for one in prompt.messages) if prompt.messages else prompt.text
+    added = {index: str(one) for index, one in getattr(tokenizer, "added_tokens_decoder", {}).items()}
+    names = {i: added[index] for i, index in enumerate(ids) if index in added and i not in layout.special}
+    return {i: name for i, name in names.items() if name not in said}
 
 
 def _span(prompt: Prompt, number: int, ids: Sequence[int], encode: Callable[[str], list[int]]) -> tuple[int, int]:
