@@ -77,28 +77,29 @@ def _seen(
     from PIL import Image
 
     width, height = sizes[picture]
-    one = np.ones((height, width, 3))
-    shown = [0 * one, one, one * _growing(width)[None], one * _growing(height)[:, None]]
-    made = []
-    for shares in shown:
+
+    def made(shades: Any) -> Mapping[str, Tensor]:
         given = [Image.new("RGB", size) for size in sizes]
-        given[picture] = Image.fromarray((255 * shares).round().astype(np.uint8))
-        made.append(ask(given))
-    pixels = [each["pixel_values"].double().numpy() for each in made if "pixel_values" in each]
-    if len({each.shape for each in pixels}) != 1 or len(pixels) != len(shown):
+        given[picture] = Image.fromarray(np.ascontiguousarray(np.broadcast_to(shades, (height, width, 3))))
+        return ask(given)
+
+    dark = made(np.uint8(0))
+    if "pixel_values" not in dark:
         return None
-    black, white, *ramps = pixels
-    change = np.abs(white - black)
-    there = change > change.max() / 2
-    scale = np.where(there, white - black, np.nan)
-    across, down = (_mean((each - black) / scale) for each in ramps)
-    return across, down, made[0]
+    black = dark["pixel_values"].float().numpy()
+    scale = made(np.uint8(255))["pixel_values"].float().numpy() - black
+    scale[np.abs(scale) <= np.abs(scale).max() / 2] = np.nan
+
+    def share(shades: np.ndarray) -> np.ndarray:
+        return _mean((made(shades)["pixel_values"].float().numpy() - black) / scale)
+
+    return share(_growing(width)[None]), share(_growing(height)[:, None]), dark
 
 
 def _growing(pixels: int) -> np.ndarray:
     """From 0 to 1 in three channels, one after the other: their mean has three times as many shades as each."""
     share = (np.arange(pixels)[:, None] + 0.5) / pixels
-    return (3 * share - np.arange(3)).clip(0, 1)
+    return (255 * (3 * share - np.arange(3)).clip(0, 1)).round().astype(np.uint8)
 
 
 def _mean(shares: np.ndarray) -> np.ndarray:
@@ -109,11 +110,10 @@ def _mean(shares: np.ndarray) -> np.ndarray:
     return _told(shares.reshape(-1, shares.shape[-1]), -1)
 
 
-def _told(shares: np.ndarray, axis: int | tuple[int, ...]) -> np.ndarray:
+def _told(shares: np.ndarray, axis: int) -> np.ndarray:
     """The mean of what is a number."""
-    there = ~np.isnan(shares)
-    count = there.sum(axis)
-    return np.where(count > 0, np.where(there, shares, 0).sum(axis) / count.clip(1), np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.nansum(shares, axis, dtype=np.float64) / (~np.isnan(shares)).sum(axis)
 
 
 def _pieces(picture: int, across: np.ndarray, down: np.ndarray, size: tuple[int, int]) -> Iterator[Piece]:
