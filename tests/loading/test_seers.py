@@ -5,13 +5,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import transformers
 from seers import SEERS
+from transformers.models.smolvlm import processing_smolvlm
 
 import heedmap
 from heedmap import api
 from heedmap.errors import InputError, ModelError
 from heedmap.layouts import Grid, Plain, Tiles
 from heedmap.render import panels
+from heedmap.render.reading import read
 
 ASKED = "is there a zebra?"
 TILED = ("idefics3", "smolvlm", "internvl", "llava-next", "llava-onevision")
@@ -169,6 +172,30 @@ def test_the_mark_of_a_picture_is_no_word(folder, monkeypatch):
     monkeypatch.setattr(writing, "continued", lambda *_: [5, model.config.image_token_id, 6])
     with pytest.raises(ModelError, match="in whose place a picture stands, as token 2"):
         model.explain_produced(noise(SIZES["odd"]), ASKED, tokens=3)
+
+
+def test_what_a_query_former_puts_in_is_special(folder):
+    e = heedmap.load(folder("blip-2")).explain(noise(SIZES["odd"]), ASKED)
+    assert list(e.shown[0].layouts["query_tokens"].special) == [0, 1, 2, 3]
+    e = heedmap.load(folder("instructblip")).explain(noise(SIZES["odd"]), ASKED)
+    learned, asked = (view for view in read("qformer_input_ids", e.shown[0].layouts["qformer_input_ids"], [0.0] * 9))
+    assert all(unit.special for unit in learned.units)
+    assert [unit.name for unit in asked.units] == ["is", "there", "a", "zebra", "?"]
+
+
+def test_one_that_reads_and_then_writes_is_refused(folder, tmp_path):
+    config = heedmap.load(folder("blip-2")).config
+    config.text_config = transformers.T5Config()
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="whose language model is a t5: it reads a text with its picture, and writes"):
+        heedmap.load(tmp_path)
+
+
+def test_a_package_that_a_processor_needs_is_named(folder, monkeypatch):
+    place = folder("smolvlm")
+    monkeypatch.setattr(processing_smolvlm, "num2words", None)
+    with pytest.raises(ModelError, match=r"needs the package num2words: `pip install num2words`\.$"):
+        heedmap.load(place)
 
 
 def test_a_long_strip_is_refused(folder):

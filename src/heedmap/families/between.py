@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -36,8 +36,8 @@ def mark_of(config: Any) -> int | None:
 
 def encoded(
     processor: Any, images: Sequence[Image], texts: Sequence[str | Conversation], config: Any
-) -> tuple[dict[str, Tensor], tuple[Words, ...], Places]:
-    """Tensors of a text with its pictures, the words of it, and where the patches lie."""
+) -> tuple[dict[str, Tensor], dict[str, tuple[Words, ...]], Places]:
+    """Tensors of a text with its pictures, the words of each input, and where the patches lie."""
     if len(texts) != 1:
         raise InputError(
             f"{len(texts)} texts were given. heedmap expected one, with its pictures: these models are explained one "
@@ -60,7 +60,17 @@ def encoded(
     layout = words.written(processor.tokenizer, ids)[1]
     layout = words.hiding(layout, {i: HERE for i, index in enumerate(ids) if index == mark})
     layout = prompts.labelled(layout, prompt, ids, tokens, processor.tokenizer)
-    return made, (layout,), _placed(processor, images, prompt.text)
+    return made, {"input_ids": (layout,), **_besides(processor, made)}, _placed(processor, images, prompt.text)
+
+
+def _besides(processor: Any, made: Mapping[str, Tensor]) -> dict[str, tuple[Words, ...]]:
+    """What another tokenizer made of the same text, for another part of the model."""
+    found = {}
+    for name, tensor in made.items():
+        tokenizer = getattr(processor, name.removesuffix("input_ids") + "tokenizer", None)
+        if name != "input_ids" and name.endswith("input_ids") and tokenizer is not None:
+            found[name] = (words.written(tokenizer, tensor[0].tolist())[1],)
+    return found
 
 
 def _placed(processor: Any, images: Sequence[Image], text: str) -> Places:

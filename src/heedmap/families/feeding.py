@@ -66,9 +66,9 @@ def feed(
         raise InputError(f"{source!r} does {task}: it takes no messages. Give the text as a string.")
     waves = tuple(sounds.read(one, processors.sound) for one in _listed(sound, "sound")) if sound is not None else ()
     if processors.both is not None:
-        inputs, layout, lying = between.encoded(processors.both, images, texts, config)
+        inputs, spoken, lying = between.encoded(processors.both, images, texts, config)
         texts = tuple(one if isinstance(one, str) else prompts.told(one, between.HERE) for one in texts)
-        return Fed(_fitting(module, inputs), 1, images, texts, places=lying, layouts={"input_ids": layout})
+        return Fed(_fitting(module, inputs), 1, images, texts, places=lying, layouts=spoken)
     count = _count(task, images, texts, waves)
     if task != "zero-shot-image-classification":
         texts = texts * count if len(texts) == 1 else texts

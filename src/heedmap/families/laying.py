@@ -55,7 +55,7 @@ def _layout(name: str, tokens: int, fed: Fed, config: Any, example: int, order: 
     if name == "pixel_values" and fed.placements:
         return _grid(tokens, fed, config, example) or Plain()
     if name in fed.layouts and example < len(fed.layouts[name]):
-        return _fitting(fed.layouts[name][example], tokens)
+        return _asked(name, fed.layouts[name][example], tokens, config)
     if fed.seconds and name in ("input_values", "input_features", "frames"):
         return _spectrum(tokens, fed, config) if _strides(config) else _frames(tokens, fed, example)
     return _held(name, tokens, fed, config)
@@ -65,11 +65,24 @@ def _held(name: str, tokens: int, fed: Fed, config: Any) -> Plain:
     """Tokens that the model brings itself are no part of what was given: a detector's queries, learned parameters."""
     if tokens == getattr(config, "num_queries", None):
         kind = "object query"
-    elif "." in name and name not in fed.inputs:  # the path of a parameter
+    elif name not in fed.inputs and ("." in name or tokens == _queries(config)):  # the path of a parameter
         kind = "learned token"
     else:
         return Plain()
     return Plain({i: f"{kind} {i}" for i in range(tokens)} if tokens > 1 else {0: kind})
+
+
+def _asked(name: str, layout: Words | Regions, tokens: int, config: Any) -> Layout:
+    """Words, or a question before which a query former puts tokens of its own (InstructBLIP)."""
+    found, learned = _fitting(layout, tokens), _queries(config)
+    if not isinstance(found, Plain) or not learned or tokens != learned + len(getattr(layout, "texts", ())):
+        return found
+    own = Plain({i: f"learned token {i}" for i in range(learned)})
+    return Joined((("learned tokens", learned, own), (name, tokens - learned, layout)))
+
+
+def _queries(config: Any) -> int | None:
+    return getattr(config, "num_query_tokens", None)
 
 
 def _fitting(layout: Words | Regions, tokens: int) -> Layout:

@@ -39,10 +39,9 @@ def lengthened(module: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[s
 
     As the model's own generate has it: a written word may be of another kind than one that was given (PaliGemma).
     """
-    shape = inputs["input_ids"].shape
-    known = {name: tensor for name, tensor in inputs.items() if name != "input_ids" and tensor.shape == shape}
+    known = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
     for _ in range(tokens):
-        known = module._update_model_kwargs_for_generation({}, known)
+        known = module._update_model_kwargs_for_generation({}, known, is_encoder_decoder=False)
     return known
 
 
