@@ -135,10 +135,10 @@ def _patches(
     if shape is None:
         return None
     rows, columns = shape
-    lying = [_even(each[own], count) for each, count in ((across, columns), (down, rows))]
-    if lying[0] is None or lying[1] is None:
+    lying, standing = _even(across[own], columns), _even(down[own], rows)
+    if lying is None or standing is None:
         return None
-    (column, left, wide), (row, top, high) = lying
+    (column, left, wide), (row, top, high) = lying, standing
     cells = row * columns + column
     if len(set(cells.tolist())) != len(own):
         return None

@@ -55,6 +55,8 @@ ENDS: dict[str, dict[int, dict[str, str]]] = {kind: {0: {"reading": "frames", "r
 DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
 WRITERS = (*DECODERS, "text-generation", "image-text-generation")
 VOCABULARY = (*WRITERS, "fill-mask")
+MATCHES = "zero-shot-image-classification"
+DETECTS = "object-detection"
 
 
 def task_of(config: Any, said: str | None, source: str) -> str:

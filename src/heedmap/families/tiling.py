@@ -75,8 +75,9 @@ def _cut(tokens: int, fed: Fed, config: Any) -> Found | None:
         return None
     height, width = pixels.shape[-2:]
     rows, columns = height // patch[0], width // patch[1]
+    pieces = [piece for piece in fed.places if isinstance(piece, Piece)]
     every = pixels.shape[:-3].numel()
-    for count, places in ((len(fed.places), range(len(fed.places))), (every, [each.index for each in fed.places])):
+    for count, places in ((len(pieces), range(len(pieces))), (every, [piece.index for piece in pieces])):
         each, rest = divmod(tokens, count)
         own = None if rest else beside(each - rows * columns, each, config)
         if own is None:
@@ -84,12 +85,12 @@ def _cut(tokens: int, fed: Fed, config: Any) -> Found | None:
         front = next(i for i in range(each) if i not in own)
         grids = [
             Grid(rows, columns, place * each + front, piece.placement.window(columns * patch[1], rows * patch[0]))
-            for piece, place in zip(fed.places, places, strict=True)
+            for piece, place in zip(pieces, places, strict=True)
         ]
         special = {place * each + token: name for place in places for token, name in own.items()}
         shown = {place * each + token for place in places for token in range(each)}
         special |= {token: PAD for token in range(tokens) if token not in shown}
-        return grids, (), special, [piece.picture for piece in fed.places]
+        return grids, (), special, [piece.picture for piece in pieces]
     return None
 
 
