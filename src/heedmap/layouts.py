@@ -28,6 +28,26 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """Grids that show parts of the picture, or all of it again, or patches in an order of their own: drawn as one map.
+
+    `order` has the token of each cell, grid by grid and row by row; without it a grid's tokens are those from its
+    `first` on. Of several pictures side by side `frames` says of which part each grid is.
+    """
+
+    grids: tuple[Grid, ...]
+    order: tuple[int, ...] = ()
+    frames: tuple[Window, ...] = ()
+    special: Mapping[int, str] = field(default_factory=dict)
+
+    def tokens(self, number: int) -> tuple[int, ...]:
+        """The tokens of a grid's cells, row by row."""
+        grid = self.grids[number]
+        last = grid.first + grid.rows * grid.columns
+        return self.order[grid.first : last] if self.order else tuple(range(grid.first, last))
+
+
+@dataclass(frozen=True)
 class Words:
     """Tokens of a text. `words` are the tokens of each whole word in reading order, special ones left out.
 
@@ -80,7 +100,7 @@ class Joined:
         return found
 
 
-Layout: TypeAlias = Grid | Words | Regions | Frames | Plain | Joined
+Layout: TypeAlias = Grid | Tiles | Words | Regions | Frames | Plain | Joined
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from heedmap.errors import FileFormatError, InputError
-from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Words
+from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Tiles, Words
 from heedmap.records import Call, Explanation, State, Wiring
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "heedmap explanation"
-VERSION = 3  # 1 did not know what the tokens are, 2 had no pixels
+VERSION = 4  # 1 did not know what the tokens are, 2 had no pixels, 3 no tiles
 PARTS = (Grid, Words, Regions, Frames, Plain)
 BESIDE = ".heedmap-"  # how a file is called while it is written
 
@@ -184,12 +184,18 @@ def _from_layout(layout: Layout) -> dict[str, Any]:
     if isinstance(layout, Joined):
         return {"kind": "Joined", "parts": [(name, tokens, _from_layout(part)) for name, tokens, part in layout.parts]}
     told = {field.name: getattr(layout, field.name) for field in fields(layout)}
+    if isinstance(layout, Tiles):
+        told["grids"] = [_from_layout(grid) for grid in layout.grids]
     return {**told, "kind": type(layout).__name__, "special": list(layout.special.items())}  # json has no whole keys
 
 
 def _to_layout(header: dict[str, Any]) -> Layout:
     if header["kind"] == "Joined":
         return Joined(tuple((name, tokens, _to_part(part)) for name, tokens, part in header["parts"]))
+    if header["kind"] == "Tiles":
+        told = {name: _tuples(header[name]) for name in ("order", "frames")}
+        grids: Any = tuple(map(_to_part, header["grids"]))
+        return Tiles(grids, **told, special=dict(header["special"]))
     return _to_part(header)
 
 

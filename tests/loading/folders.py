@@ -39,10 +39,12 @@ ENCODER_DECODER = {
 
 
 def make(name, folder):
+    from seers import SEERS
+
     torch.manual_seed(3)
     logging.disable(logging.WARNING)
     try:
-        for part in (MAKERS | LANGUAGE)[name]():
+        for part in (MAKERS | LANGUAGE | SEERS)[name]():
             if isinstance(part, torch.nn.Module):
                 loud(part)
             part.save_pretrained(folder)

@@ -153,7 +153,7 @@ def test_the_file_is_tensors_and_json(tmp_path):
     explain(shared("vit"), "vit").save(path)
     metadata = header(path)
     assert metadata["format"] == "heedmap explanation"
-    assert metadata["version"] == "3"
+    assert metadata["version"] == "4"
     assert json.loads(metadata["explanation"])["streams"] == ["pixel_values"]
     with pytest.raises(ValueError, match=r"opcode|pickle"):
         pickletools.dis(path.read_bytes(), out=io.StringIO())
@@ -200,8 +200,8 @@ def test_a_rewritten_file_opens(tmp_path):
 
 def test_a_later_version_says_to_upgrade(tmp_path):
     explain(shared("vit"), "vit").save(tmp_path / "x.heed")
-    rewritten(tmp_path / "x.heed", version="4", explanation='{"something": "else"}')
-    with pytest.raises(errors.FileFormatError, match=r"format version 4; this heedmap reads up to 3. Upgrade heedmap"):
+    rewritten(tmp_path / "x.heed", version="5", explanation='{"something": "else"}')
+    with pytest.raises(errors.FileFormatError, match=r"format version 5; this heedmap reads up to 4. Upgrade heedmap"):
         heedmap.open(tmp_path / "x.heed")
 
 

@@ -24,6 +24,7 @@ STAND_INS = {
     "uclanlp/visualbert-vqa": "visual-bert",
     "Salesforce/blip-vqa-base": "blip",
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen2",
+    "Qwen/Qwen2-VL-2B-Instruct": "qwen2-vl",
 }
 SHORT = 12_000  # numbers of sound: less than the second that the tiny model hears
 
@@ -79,6 +80,7 @@ def test_there_is_a_page_for_each_kind():
         "speech",
         "summarisation",
         "translation",
+        "vision-language-models",
     ]
 
 
@@ -115,7 +117,7 @@ def test_streams_are_those_of_the_models(page, place, loading):
     for name in named:
         model = heedmap.load(name)
         given = {"sound": "speech.wav"} if "whisper" in name else {"text": "is there a zebra?"}
-        if any(kind in name for kind in ("clip", "vilt", "blip", "visualbert")):
+        if any(kind in name for kind in ("clip", "vilt", "blip", "visualbert", "VL")):
             given["image"] = "pet.png"
         if "visualbert" in name:
             given["regions"] = "regions.npz"

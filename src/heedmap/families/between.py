@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from torch import Tensor
 
 from heedmap.errors import InputError
-from heedmap.families import words
+from heedmap.families import pictures, prompts, words
+from heedmap.families.places import Places, places
+from heedmap.installs import quiet, transformers
 from heedmap.layouts import Words
 
 if TYPE_CHECKING:
@@ -17,6 +22,8 @@ if TYPE_CHECKING:
     from heedmap.families.conversations import Conversation
 
 HERE = "[IMAGE]"  # what a token is called in whose place the picture stands
+
+_known: WeakKeyDictionary[Any, dict[tuple[tuple[int, int], ...], Places]] = WeakKeyDictionary()
 
 
 def mark_of(config: Any) -> int | None:
@@ -29,43 +36,63 @@ def mark_of(config: Any) -> int | None:
 
 def encoded(
     processor: Any, images: Sequence[Image], texts: Sequence[str | Conversation], config: Any
-) -> tuple[dict[str, Tensor], tuple[Words, ...]]:
-    """Tensors of one picture with its text, and the words of it."""
-    if len(images) != 1 or len(texts) != 1:
+) -> tuple[dict[str, Tensor], dict[str, tuple[Words, ...]], Places]:
+    """Tensors of a text with its pictures, the words of each input, and where the patches lie."""
+    if len(texts) != 1:
         raise InputError(
-            f"{len(images)} pictures and {len(texts)} texts were given. heedmap expected one of each: these models are "
-            "explained one picture at a time."
+            f"{len(texts)} texts were given. heedmap expected one, with its pictures: these models are explained one "
+            "text at a time."
         )
     mark = mark_of(config)
-    text = _laid_out(processor, texts[0], processor.tokenizer.convert_ids_to_tokens(mark))
-    try:
-        made = processor(images=[images[0]], text=[text], return_tensors="pt")
-    except (ValueError, RuntimeError) as error:
-        raise InputError(
-            f"The model's processor cannot take this picture of {images[0].width} x {images[0].height} with the text "
-            f"{words.brief(text)!r} ({str(error).partition(chr(10))[0]})."
-        ) from error
+    here = str(getattr(processor, "image_token", None) or processor.tokenizer.convert_ids_to_tokens(mark))
+
+    def tokens(text: str) -> list[int]:
+        return _made(processor, images, text)["input_ids"][0].tolist()
+
+    def alone(text: str) -> bool:
+        with contextlib.suppress(InputError):
+            return mark in tokens(text)
+        return False
+
+    prompt = prompts.laid_out(processor, texts[0], here, len(images), alone)
+    made = _made(processor, images, prompt.text)
     ids = made["input_ids"][0].tolist()
     layout = words.written(processor.tokenizer, ids)[1]
     layout = words.hiding(layout, {i: HERE for i, index in enumerate(ids) if index == mark})
-    return {name: value for name, value in made.items() if isinstance(value, Tensor)}, (layout,)
+    layout = prompts.labelled(layout, prompt, ids, tokens, processor.tokenizer)
+    return made, {"input_ids": (layout,), **_besides(processor, made)}, _placed(processor, images, prompt.text)
 
 
-def _laid_out(processor: Any, given: str | Conversation, mark: str) -> str:
-    """A text with the picture before it, under the model's template where it has one."""
-    template = getattr(processor, "chat_template", None) or getattr(processor.tokenizer, "chat_template", None)
-    if isinstance(given, str) and (mark in given or not template):
-        return given if mark in given else f"{mark}\n{given}"
-    if not template:
-        raise InputError("The model has no chat template. heedmap expected the text as a string.")
-    messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
-    first = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
-    told = [
-        {"role": one["role"], "content": [*([{"type": "image"}] if i == first else []), _said(one["content"])]}
-        for i, one in enumerate(messages)
-    ]
-    return processor.apply_chat_template(told, add_generation_prompt=True)
+def _besides(processor: Any, made: Mapping[str, Tensor]) -> dict[str, tuple[Words, ...]]:
+    """What another tokenizer made of the same text, for another part of the model."""
+    found = {}
+    for name, tensor in made.items():
+        tokenizer = getattr(processor, name.removesuffix("input_ids") + "tokenizer", None)
+        if name != "input_ids" and name.endswith("input_ids") and tokenizer is not None:
+            found[name] = (words.written(tokenizer, tensor[0].tolist())[1],)
+    return found
 
 
-def _said(content: str) -> dict[str, str]:
-    return {"type": "text", "text": content}
+def _placed(processor: Any, images: Sequence[Image], text: str) -> Places:
+    known = _known.setdefault(processor, {})
+    sizes = tuple(picture.size for picture in images)
+    if sizes not in known:
+        known[sizes] = places(lambda trial: _made(processor, trial, text), sizes)
+    return known[sizes]
+
+
+def _made(processor: Any, images: Sequence[Image], text: str) -> dict[str, Tensor]:
+    """What the processor makes of a text with pictures."""
+    pictures.check_sides(processor.image_processor, images)
+    hf = transformers()
+    try:
+        with quiet(hf), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            made = processor(images=list(images), text=[text], return_tensors="pt")
+    except (ValueError, RuntimeError, IndexError) as error:
+        sizes = ", ".join(f"{picture.width} x {picture.height}" for picture in images[:4])
+        raise InputError(
+            f"The model's processor cannot take {'this picture' if len(images) == 1 else 'these pictures'} of {sizes} "
+            f"with the text {words.brief(text)!r} ({str(error).partition(chr(10))[0]})."
+        ) from error
+    return {name: value for name, value in made.items() if isinstance(value, Tensor) and name != "labels"}

@@ -55,7 +55,7 @@ def laid_out(tokenizer: Any, given: str | Conversation) -> Laid:
     spans: list[tuple[int, int]] | None = _spans(text, around, contents) if around else None
     if not spans:  # a template that rewrites what is said: whose it is cannot be told
         return Laid(text, (("given", 0, len(text)),))
-    names = _numbered([message["role"] for message in given])
+    names = numbered([message["role"] for message in given])
     turns = [(name, first, last) for name, (first, last) in zip(names, spans, strict=True)]
     return Laid(text, tuple(turns))
 
@@ -123,6 +123,6 @@ def _spans(text: str, around: Sequence[str], contents: Sequence[str]) -> list[tu
     return spans if at + len(around[-1]) == len(text) else None
 
 
-def _numbered(roles: Sequence[str]) -> list[str]:
+def numbered(roles: Sequence[str]) -> list[str]:
     """Each role by its name, from the second time on with a number."""
     return [role if (n := roles[: i + 1].count(role)) == 1 else f"{role} {n}" for i, role in enumerate(roles)]

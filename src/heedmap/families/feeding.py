@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from heedmap.errors import InputError
-from heedmap.families import between, conversations, pictures, placing, regions, sounds, words
+from heedmap.families import between, conversations, pictures, placing, prompts, regions, sounds, words
 from heedmap.families.openings import openings
 from heedmap.families.processors import Processors
 from heedmap.families.tasks import DECODERS, TASKS, WRITERS
@@ -19,10 +19,10 @@ from heedmap.families.tasks import DECODERS, TASKS, WRITERS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from heedmap.families.places import Places
     from heedmap.families.placing import Placement
     from heedmap.layouts import Regions, Words
 
-LONGEST = 50  # a strip that is longer would become a picture of hundreds of megabytes
 ASKED = ("visual-question-answering", "image-text-to-text", "image-text-generation")
 BOXED = {"lxmert": "visual_feats", "visual_bert": "visual_embeds"}  # what each calls the features of regions
 
@@ -39,6 +39,7 @@ class Fed:
     layouts: Mapping[str, tuple[Words | Regions, ...]] = field(default_factory=dict)  # by input
     seconds: tuple[float, ...] = ()  # of each sound
     heard: float = 0.0  # seconds that the model reads of each, silence at the end included
+    places: Places = ()  # where the patches of pictures between words lie
 
 
 def feed(
@@ -53,6 +54,8 @@ def feed(
     prefix: str | None = None,
 ) -> Fed:
     """Whatever the task takes, read, checked and made into tensors on the model's device."""
+    if processors.both is not None:
+        image, text = prompts.unpacked(image, text)
     _check_given(task, source, image, text, sound)
     config: Any = module.config
     if found is not None and config.model_type not in BOXED:
@@ -62,17 +65,16 @@ def feed(
     if task not in WRITERS and any(not isinstance(one, str) for one in texts):
         raise InputError(f"{source!r} does {task}: it takes no messages. Give the text as a string.")
     waves = tuple(sounds.read(one, processors.sound) for one in _listed(sound, "sound")) if sound is not None else ()
+    if processors.both is not None:
+        inputs, spoken, lying = between.encoded(processors.both, images, texts, config)
+        texts = tuple(one if isinstance(one, str) else prompts.told(one, between.HERE) for one in texts)
+        return Fed(_fitting(module, inputs), 1, images, texts, places=lying, layouts=spoken)
     count = _count(task, images, texts, waves)
     if task != "zero-shot-image-classification":
         texts = texts * count if len(texts) == 1 else texts
     inputs: dict[str, Tensor] = {}
     layouts: dict[str, Any] = {}
     placements: tuple[Any, ...] = ()
-    if processors.both is not None:
-        inputs, layouts["input_ids"] = between.encoded(processors.both, images, texts, config)
-        placements = tuple(placing.placed(processors.image, picture.size) for picture in images)
-        texts = tuple(one if isinstance(one, str) else conversations.told(one) for one in texts)
-        return Fed(_fitting(module, inputs), count, images, texts, placements, layouts)
     if texts:
         encoded, layouts["input_ids"] = words.encode(processors.text, texts, config)
         inputs |= encoded
@@ -150,13 +152,7 @@ def _count(task: str, images: Sequence[Any], texts: Sequence[str], waves: Sequen
 
 def pixels(processor: Any, images: Sequence[Image]) -> dict[str, Tensor]:
     """What the processor makes of pictures."""
-    if "shortest_edge" in (getattr(processor, "size", None) or {}):
-        for picture in images:
-            if max(picture.size) > LONGEST * min(picture.size):
-                raise InputError(
-                    f"The picture is {picture.width} x {picture.height}, and this model's processor enlarges the "
-                    f"shorter side. heedmap expected no side more than {LONGEST} times the other: crop it."
-                )
+    pictures.check_sides(processor, images)
     try:
         made = processor(images=list(images), return_tensors="pt")
     except (ValueError, RuntimeError) as error:

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from heedmap.families import tiling
+from heedmap.families.tiling import PAD
 from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Window, Words
 
 if TYPE_CHECKING:
     import numpy as np
 
     from heedmap.families.feeding import Fed
+    from heedmap.records import Explanation
 
 STRIDES = (4, 8, 16, 32, 64)  # how many pixels of a backbone's input one cell of its features may stand for
-PAD = "[PAD]"
-EDGE = 0.01  # of a cell: it is beyond the picture if no more of it is inside
 REARRANGED = " (rearranged)"
 
 
@@ -28,7 +29,8 @@ def shown(fed: Fed, config: Any, tokens: Mapping[str, int], order: Tensor | None
     """Each example as a person sees it. `order` is where each patch came from, for models that shuffle them."""
     from heedmap.families.pictures import shown as kept
 
-    pictures = [kept(image) for image in fed.images] or _spectrograms(fed, config)
+    seen = [tiling.side_by_side(fed.images)] if len(fed.images) > fed.count else fed.images
+    pictures = [kept(image) for image in seen] or _spectrograms(fed, config)
     return tuple(
         Shown(
             layouts={name: _layout(name, count, fed, config, i, order) for name, count in tokens.items()},
@@ -39,14 +41,21 @@ def shown(fed: Fed, config: Any, tokens: Mapping[str, int], order: Tensor | None
     )
 
 
+def counts(explanation: Explanation) -> dict[str, int]:
+    """How many tokens an example has in each stream."""
+    return explanation.wiring.entered | {name: flowed.shape[1] for name, flowed in explanation.relevance.items()}
+
+
 def _layout(name: str, tokens: int, fed: Fed, config: Any, example: int, order: Tensor | None) -> Layout:
     names = name.removesuffix(REARRANGED).split("+")
     if len(names) > 1:
         return _joined(names, tokens, fed, config, example, order)
-    if name == "pixel_values" and "pixel_values" in fed.inputs:
+    if fed.places and name.removesuffix(REARRANGED) == "pixel_values":
+        return tiling.tiled(tokens, fed, config)
+    if name == "pixel_values" and fed.placements:
         return _grid(tokens, fed, config, example) or Plain()
     if name in fed.layouts and example < len(fed.layouts[name]):
-        return _fitting(fed.layouts[name][example], tokens)
+        return _asked(name, fed.layouts[name][example], tokens, config)
     if fed.seconds and name in ("input_values", "input_features", "frames"):
         return _spectrum(tokens, fed, config) if _strides(config) else _frames(tokens, fed, example)
     return _held(name, tokens, fed, config)
@@ -56,11 +65,24 @@ def _held(name: str, tokens: int, fed: Fed, config: Any) -> Plain:
     """Tokens that the model brings itself are no part of what was given: a detector's queries, learned parameters."""
     if tokens == getattr(config, "num_queries", None):
         kind = "object query"
-    elif "." in name and name not in fed.inputs:  # the path of a parameter
+    elif name not in fed.inputs and ("." in name or tokens == _queries(config)):  # the path of a parameter
         kind = "learned token"
     else:
         return Plain()
     return Plain({i: f"{kind} {i}" for i in range(tokens)} if tokens > 1 else {0: kind})
+
+
+def _asked(name: str, layout: Words | Regions, tokens: int, config: Any) -> Layout:
+    """Words, or a question before which a query former puts tokens of its own (InstructBLIP)."""
+    found, learned = _fitting(layout, tokens), _queries(config)
+    if not isinstance(found, Plain) or not learned or tokens != learned + len(getattr(layout, "texts", ())):
+        return found
+    own = Plain({i: f"learned token {i}" for i in range(learned)})
+    return Joined((("learned tokens", learned, own), (name, tokens - learned, layout)))
+
+
+def _queries(config: Any) -> int | None:
+    return getattr(config, "num_query_tokens", None)
 
 
 def _fitting(layout: Words | Regions, tokens: int) -> Layout:
@@ -93,11 +115,11 @@ def _grid(tokens: int, fed: Fed, config: Any, example: int) -> Layout | None:
     placement = fed.placements[example]
     if fed.inputs["pixel_values"].ndim != 4 or placement is None:
         return None
-    patch = _patch(config)
+    patch = patch_of(config)
     if patch is None:
         return _cells(tokens, fed, example)
     rows, columns = height // patch[0], width // patch[1]
-    special = _beside(tokens - rows * columns, tokens, config)
+    special = beside(tokens - rows * columns, tokens, config)
     if special is None:
         return None
     first = next(i for i in range(tokens) if i not in special)
@@ -107,7 +129,7 @@ def _grid(tokens: int, fed: Fed, config: Any, example: int) -> Layout | None:
     return Grid(rows, columns, first, window, special)
 
 
-def _patch(config: Any) -> tuple[int, int] | None:
+def patch_of(config: Any) -> tuple[int, int] | None:
     """The side of a patch, in pixels: height, width; None where a backbone lays out the tokens."""
     vision = getattr(config, "vision_config", config)
     size = getattr(vision, "patch_size", None)
@@ -116,7 +138,7 @@ def _patch(config: Any) -> tuple[int, int] | None:
     return (size[0], size[1]) if isinstance(size, list | tuple) and len(size) == 2 else None
 
 
-def _beside(extra: int, tokens: int, config: Any) -> dict[int, str] | None:
+def beside(extra: int, tokens: int, config: Any) -> dict[int, str] | None:
     """The tokens that are no patches, where they are known to stand: in front, and a detector's at the end."""
     vision = getattr(config, "vision_config", config)
     registers = getattr(vision, "num_register_tokens", 0) or 0
@@ -151,15 +173,7 @@ def _cells(tokens: int, fed: Fed, example: int) -> Grid | None:
 
 def _padding(fed: Fed, example: int, rows: int, columns: int, window: Window) -> set[tuple[int, int]]:
     """The cells (row, column) that lie beyond the picture, where a processor or a batch of several sizes padded it."""
-    left, top, right, bottom = window
-    across, down = (right - left) / columns, (bottom - top) / rows
-    beyond = {
-        (row, column)
-        for row in range(rows)
-        for column in range(columns)
-        if min(1 - left - column * across, left + (column + 1) * across) < EDGE * across
-        or min(1 - top - row * down, top + (row + 1) * down) < EDGE * down
-    }
+    beyond = tiling.beyond(rows, columns, window)
     mask = fed.inputs.get("pixel_mask")
     if mask is None or mask.ndim != 3:
         return beyond
@@ -169,7 +183,7 @@ def _padding(fed: Fed, example: int, rows: int, columns: int, window: Window) ->
 
 def _shuffled(order: Tensor, tokens: int, fed: Fed, config: Any, example: int) -> Regions | None:
     """Patches in an order of the model's own, each as its box: [CLS], then those that `order` names (row, column)."""
-    placement, patch = fed.placements[example], _patch(config)
+    placement, patch = fed.placements[example], patch_of(config)
     if placement is None or patch is None or len(order) != tokens - 1:
         return None
     height, width = fed.inputs["pixel_values"].shape[-2:]

@@ -13,7 +13,7 @@ from torch import nn
 from heedmap.errors import HeedmapError, InputError, ModelError
 from heedmap.families.answerer import Answerer
 from heedmap.families.model import Model
-from heedmap.families.processors import Processors
+from heedmap.families.processors import Processors, for_both
 from heedmap.families.tasks import DECODERS, TASKS, task_of
 from heedmap.installs import quiet, transformers
 from heedmap.sources import meant, place
@@ -140,7 +140,7 @@ def _module(hf: Any, config: Any, place: str, options: dict[str, Any], source: s
 def _processors(hf: Any, config: Any, place: str, options: dict[str, Any], source: str, task: str) -> Processors:
     takes = TASKS[task].takes
     if task == "image-text-generation":
-        both: Any = _got(lambda: hf.AutoProcessor.from_pretrained(place, **options), source)
+        both: Any = _got(lambda: for_both(hf, config, place, options), source)
         return Processors(image=both.image_processor, text=both.tokenizer, both=both)
     image = "image" in takes and config.model_type not in ("lxmert", "visual_bert")  # these read regions
     words = "text" in takes or task in DECODERS
@@ -165,8 +165,8 @@ def _got(get: Callable[[], Thing], source: str) -> Thing:
                 f"{source!r} needs the package timm: `pip install timm` (in an environment whose torchvision fits its "
                 f"torch), or name a revision that does without, such as facebook/detr-resnet-50@no_timm."
             ) from error
-        if lacking := re.search(r"requires the (\w+) library", str(error)):
-            package = lacking[1].lower()
+        if lacking := re.search(r"requires the (\w+) library|ackage `(\w+)` is required", str(error)):
+            package = (lacking[1] or lacking[2]).lower()
             raise ModelError(f"{source!r} needs the package {package}: `pip install {package}`.") from error
         raise ModelError(f"{source!r} needs a package that is not there: {_first_line(error)}") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, AttributeError) as error:

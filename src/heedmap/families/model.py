@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,22 +14,19 @@ from torch import Tensor, nn
 from heedmap import api
 from heedmap.errors import InputError, LabelError
 from heedmap.estimate import estimate
-from heedmap.families import answering, laying, sinks, words
+from heedmap.families import answering, captions, laying, naming, sinks, tiling
 from heedmap.families.answering import Answer
 from heedmap.families.asking import Asked, ask
 from heedmap.families.feeding import Fed, feed
 from heedmap.families.looking import Look
 from heedmap.families.processors import Processors
 from heedmap.families.producing import Produced, produced, written
-from heedmap.families.tasks import DECODERS, ENDS, VOCABULARY, WRITERS
+from heedmap.families.tasks import DETECTS, ENDS, MATCHES, VOCABULARY, WRITERS
 from heedmap.layouts import Shown
 from heedmap.records import Estimate, Explanation, Wiring
 from heedmap.targets import Target, as_target, settle
 from heedmap.targets.expressions import Logit
 from heedmap.targets.fields import class_of
-
-MATCHES = "zero-shot-image-classification"
-DETECTS = "object-detection"
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +63,20 @@ class Model:
         self, image: Any = None, text: Any = None, regions: Any = None, **more: Any
     ) -> tuple[dict[str, Tensor], tuple[Shown, ...]]:
         """The tensors that the model takes, and what their tokens are."""
-        fed = self._fed(image, text, regions, **more)
+        fed = self.fed(image, text, regions, **more)
         with self.steady(fed) as order:
-            tokens = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
+            entered = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
+        tokens = {name: count * tiling.many(name, fed) for name, count in entered.items()}
         return dict(fed.inputs), laying.shown(fed, self.config, tokens, order)
 
     def wiring(self, image: Any = None, text: Any = None, regions: Any = None, **more: Any) -> Wiring:
         """Which stream reads which in every attention call."""
-        fed = self._fed(image, text, regions, **more)
+        fed = self.fed(image, text, regions, **more)
         return api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type))
 
     def estimate(self, image: Any = None, text: Any = None, regions: Any = None, **more: Any) -> Estimate:
         """How much memory an explanation takes."""
-        return estimate(self.module, self._fed(image, text, regions, **more).inputs)
+        return estimate(self.module, self.fed(image, text, regions, **more).inputs)
 
     def explain(
         self,
@@ -132,11 +129,11 @@ class Model:
 
             return guided(self, image, text, targets, guide, side, explain)
         if self.task == MATCHES:
-            return [self._matched(image, text, target, against, loss, told) for target in targets]
-        fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
+            return [captions.matched(self, image, text, target, against, loss, told) for target in targets]
+        fed = self.fed(image, text, regions, sound=sound, prefix=prefix)
         look = Look(self, fed)
-        asked = [self._asked(fed, look, target, against, loss) for target in targets]
-        return self._explained(fed, look, asked, told)
+        asked = [self.asked(fed, look, target, against, loss) for target in targets]
+        return self.explained(fed, look, asked, told)
 
     def explain_detections(
         self, image: Any, threshold: float = 0.5, top: int | None = None, **options: Any
@@ -144,15 +141,15 @@ class Model:
         """Every object that a detector is sure of in a picture, surest first, with one forward pass for all."""
         if self.task != DETECTS:
             raise InputError(f"{self.source!r} does {self.task}. heedmap expected a detector, such as zoo:detr.")
-        fed = self._fed(image)
+        fed = self.fed(image)
         if fed.count > 1:
             raise InputError(f"{fed.count} pictures were given. heedmap explains the detections of one at a time.")
         look = Look(self, fed)
         found = answering.objects(look.output(), look.context, threshold)[0][:top]
         if not found:
             return []
-        asked = [self._asked(fed, look, Logit(one.index, query=one.query), None, None) for one in found]
-        return self._explained(fed, look, asked, options)
+        asked = [self.asked(fed, look, Logit(one.index, query=one.query), None, None) for one in found]
+        return self.explained(fed, look, asked, options)
 
     def explain_produced(
         self,
@@ -172,10 +169,10 @@ class Model:
         hold all of it against a continuation that begins with them: log p(written) - log p(other), of which each word
         is a summand and `.contrast` the whole.
         """
-        fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
+        fed = self.fed(image, text, regions, sound=sound, prefix=prefix)
 
         def explain(whole: Fed, asked: Sequence[Asked]) -> list[Explanation]:
-            return self._explained(whole, Look(self, whole), asked, options)
+            return self.explained(whole, Look(self, whole), asked, options)
 
         return produced(self, fed, tokens, against, explain)
 
@@ -185,7 +182,7 @@ class Model:
             return self.explain_produced(image, prompt, tokens, **options)
         if options:
             raise InputError(f"{', '.join(options)}: of what is explained. Leave it out, or give explain=True.")
-        return written(self, self._fed(image, prompt), tokens)
+        return written(self, self.fed(image, prompt), tokens)
 
     def predict(
         self,
@@ -197,49 +194,21 @@ class Model:
         prefix: str | None = None,
     ) -> list[tuple[Answer, ...]]:
         """The likeliest answers of each example, with their probabilities; of a detector its surest objects."""
-        fed = self._fed(image, text, regions, sound=sound, prefix=prefix)
+        fed = self.fed(image, text, regions, sound=sound, prefix=prefix)
         look = Look(self, fed)
-        positions = self._positions(fed)
+        positions = naming.positions(self, fed)
         if self.task in WRITERS:
             settled = settle(as_target(None), look.output(), look.context)
             assert isinstance(settled, Logit)
             where = settled.position
             positions = where if isinstance(where, tuple) else None if where is None else (where,) * fed.count
-        name = self._names(fed)
+        name = naming.names(self, fed)
         return answering.answers(look.output(), look.context, self.task, self.config, name, top, positions)
-
-    def _matched(
-        self, image: Any, text: Any, target: Any, against: Any, loss: str | None, told: Mapping[str, Any]
-    ) -> Explanation:
-        """Captions: only those asked about are looked at, the target's first: its words are the first row of texts."""
-        captions = _captions(text, target, against)
-        fed = self._fed(image, captions or None)
-        look = Look(self, fed)
-        alone = loss if against is None else None
-        asked = self._asked(fed, look, target, None, alone, look_first=target is None)
-        if not isinstance(asked.target, Logit):
-            explained = self._explained(fed, look, [self._asked(fed, look, target, against, loss)], told)[0]
-            return _apart(explained, fed)
-        words = asked.words or ("",) * fed.count
-        if against is None:
-            own = Logit(0 if fed.count == 1 else tuple(range(fed.count)), shown=words[0] if fed.count == 1 else words)
-            fed = self._fed(image, list(words))
-            return self._explained(fed, Look(self, fed), [replace(asked, target=own)], told)[0]
-        if fed.count > 1:
-            raise InputError(
-                f"{fed.count} pictures were given with two captions to weigh. heedmap expected one picture at a time."
-            )
-        self._asked(fed, look, target, against, loss)  # refuses what cannot be weighed, in the words it was asked in
-        other = captions[_caption(against, captions)]
-        fed = self._fed(image, [words[0], other])
-        look = Look(self, fed)
-        pair = self._asked(fed, look, 0, 1, loss)
-        return _apart(self._explained(fed, look, [replace(pair, predicted=asked.predicted)], told)[0], fed, "against")
 
     def index(self, label: str | int) -> int:
         """The class that a label names, of a model that has classes."""
         labels = {text: i for i, text in enumerate(self.labels)}
-        index, _ = class_of(label, self._classes(), labels or getattr(self.config, "label2id", {}))
+        index, _ = class_of(label, naming.classes(self), labels or getattr(self.config, "label2id", {}))
         twins = [i for i, text in enumerate(self.labels) if text == self.labels[index]] if labels else []
         if isinstance(label, str) and len(twins) > 1:
             raise LabelError(f"{label!r} is the name of classes {twins}. Give one of these indices.")
@@ -247,7 +216,7 @@ class Model:
 
     # ---- the parts
 
-    def _fed(
+    def fed(
         self, image: Any = None, text: Any = None, regions: Any = None, sound: Any = None, prefix: Any = None
     ) -> Fed:
         if self.task == "fill-mask" and text is not None:
@@ -257,7 +226,7 @@ class Model:
             self.module, self.processor, self.task, self.source, image, text, sound=sound, found=regions, prefix=prefix
         )
 
-    def _asked(
+    def asked(
         self, fed: Fed, look: Look, target: Any, against: Any, loss: str | None, look_first: bool = False
     ) -> Asked:
         plain = not (isinstance(target, Target) or callable(target))
@@ -267,18 +236,20 @@ class Model:
             against,
             loss,
             fed.count,
-            self._names_index(fed),
+            naming.named(self, fed),
             look.output,
             look.context,
-            self._positions(fed, need=plain),
+            naming.positions(self, fed, need=plain),
             needed,
         )
 
-    def _explained(self, fed: Fed, look: Look, asked: Sequence[Asked], told: Mapping[str, Any]) -> list[Explanation]:
+    def explained(self, fed: Fed, look: Look, asked: Sequence[Asked], told: Mapping[str, Any]) -> list[Explanation]:
         told = {"wiring": ENDS.get(self.config.model_type), **told}
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
-        base = laying.shown(fed, self.config, found[0].wiring.entered, order) if found else ()
+        if fed.places:
+            found = [tiling.folded(explanation) for explanation in found]
+        base = laying.shown(fed, self.config, laying.counts(found[0]), order) if found else ()
         sunk = ""
         if found and self.task in ("text-generation", "image-text-generation"):
             base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)
@@ -295,57 +266,6 @@ class Model:
             metadata = {**explanation.metadata, **({sinks.TOLD: sunk} if sunk else {})}
             finished.append(replace(explanation, predicted=predicted, shown=shown, metadata=metadata))
         return finished
-
-    def _names_index(self, fed: Fed) -> Any:
-        """A label or an index: the index, and its name."""
-        name = self._names(fed)
-
-        def named(label: Any) -> tuple[int, str]:
-            if self.task == MATCHES:
-                index = _caption(label, fed.texts)
-            elif self.task in VOCABULARY:
-                index = self._token(label)
-            else:
-                index = self.index(label)
-            return index, name(index)
-
-        return named
-
-    def _token(self, label: Any) -> int:
-        inner = getattr(self.config, "text_config", self.config)
-        size = getattr(inner, "vocab_size", None) or len(self.processor.text)
-        if isinstance(label, int):
-            return class_of(label, size, {})[0]
-        return words.token(self.processor.text, label, target=self.task in DECODERS)
-
-    def _classes(self) -> int:
-        answers = getattr(self.config, "num_qa_labels", None) if self.config.model_type == "lxmert" else None
-        return answers or len(self.config.id2label)
-
-    def _names(self, fed: Fed) -> Any:
-        """What an index is called."""
-        if self.task == MATCHES:
-            return lambda index: fed.texts[index]
-        if self.task in VOCABULARY:
-            return lambda index: words.said(self.processor.text, index)
-        return lambda index: self.labels[index] if index < len(self.labels) else str(index)
-
-    def _positions(self, fed: Fed, need: bool = True) -> tuple[int, ...] | None:
-        """Where each text has its mask."""
-        if self.task != "fill-mask":
-            return None
-        mask = self.processor.text.mask_token_id
-        found = [(row == mask).nonzero().flatten().tolist() for row in fed.inputs["input_ids"]]
-        if all(len(places) == 1 for places in found):
-            return tuple(places[0] for places in found)
-        if not need:
-            return None
-        wrong = next(places for places in found if len(places) != 1)
-        met = f"has {len(wrong)} masks, at tokens {wrong}" if wrong else "has no mask"
-        raise InputError(
-            f"The text {met}. heedmap expected one {self.processor.text.mask_token} where the word is asked for"
-            + (": choose with target=logit('word', position=...)." if wrong else ".")
-        )
 
     @contextlib.contextmanager
     def steady(self, fed: Fed) -> Iterator[Tensor | None]:
@@ -365,39 +285,6 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({self.source!r}, {type(self.module).__name__}, {self.task}, {len(self.labels)} labels)"
-
-
-def _apart(explanation: Explanation, fed: Fed, *names: str) -> Explanation:
-    """One picture and several captions: each caption a stream of its own, the first under the stream's own name."""
-    stream, rows = "input_ids", len(fed.texts)
-    called = [stream, *(f"{stream} ({name})" for name in names or range(2, rows + 1))]
-    if rows == 1 or fed.count > 1 or len(explanation.relevance.get(stream, ())) != rows:
-        return explanation
-
-    def split(flows: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        own = {name: flows[stream][i : i + 1] for i, name in enumerate(called)}
-        return {key: value for name in flows for key, value in (own if name == stream else {name: flows[name]}).items()}
-
-    layouts = {**explanation.shown[0].layouts, **dict(zip(called, fed.layouts[stream], strict=True))}
-    shown = (replace(explanation.shown[0], layouts=layouts),)
-    return replace(explanation, relevance=split(explanation.relevance), starts=split(explanation.starts), shown=shown)
-
-
-def _captions(text: Any, target: Any, against: Any) -> list[str]:
-    """What a picture may be matched with: the texts given, else the answers named."""
-    if text is None:
-        return list(dict.fromkeys(one for one in (target, against) if isinstance(one, str)))
-    return [text] if isinstance(text, str) else list(text)
-
-
-def _caption(label: Any, texts: Sequence[str]) -> int:
-    if isinstance(label, int) and 0 <= label < len(texts):
-        return label
-    if label in texts:
-        return texts.index(label)
-    near = difflib.get_close_matches(str(label), texts, n=1)
-    hint = f"Did you mean {near[0]!r}?" if near else f"They are {', '.join(map(repr, texts[:8]))}."
-    raise LabelError(f"{label!r} is not one of the {len(texts)} captions given. {hint}")
 
 
 def _masked(text: Any, mask: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LIMIT = 80_000_000  # pixels; Pillow takes more for an attack, and warns
 SHOWN = 1600  # the longer side of what is kept for showing
 ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
+LONGEST = 50  # a strip that is longer would become a picture of hundreds of megabytes
 DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 
@@ -42,6 +44,18 @@ def shown(picture: Image) -> np.ndarray:
         picture = picture.copy()
         picture.thumbnail((SHOWN, SHOWN))
     return np.array(picture)
+
+
+def check_sides(processor: Any, images: Sequence[Image]) -> None:
+    """Refuse a strip, where a processor enlarges the shorter side."""
+    if "shortest_edge" not in (getattr(processor, "size", None) or {}):
+        return
+    for picture in images:
+        if max(picture.size) > LONGEST * min(picture.size):
+            raise InputError(
+                f"The picture is {picture.width} x {picture.height}, and this model's processor enlarges the "
+                f"shorter side. heedmap expected no side more than {LONGEST} times the other: crop it."
+            )
 
 
 def _opened(path: Path) -> Image:

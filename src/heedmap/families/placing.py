@@ -53,8 +53,8 @@ def _asked(processor: Any, size: tuple[int, int]) -> Placement | None:
     columns, rows = np.flatnonzero(inside.any(0)), np.flatnonzero(inside.any(1))
     if not len(columns) or not len(rows):
         return None
-    horizontal = _line(columns, across[rows[len(rows) // 2], columns], size[0])
-    vertical = _line(rows, down[rows, columns[len(columns) // 2]], size[1])
+    horizontal = line(columns, across[rows[len(rows) // 2], columns], size[0])
+    vertical = line(rows, down[rows, columns[len(columns) // 2]], size[1])
     return Placement(*horizontal, *vertical) if horizontal and vertical else None
 
 
@@ -77,7 +77,7 @@ def _pixels(processor: Any, picture: np.ndarray) -> np.ndarray | None:
     return made[0] if made.ndim == 4 and made.shape[:2] == (1, 3) else None
 
 
-def _line(places: np.ndarray, shares: np.ndarray, pixels: int) -> tuple[float, float] | None:
+def line(places: np.ndarray, shares: np.ndarray, pixels: int) -> tuple[float, float] | None:
     """Offset and slope of the share over the place, from its edge on: least squares, the blurred ends left out."""
     whole = (0.0 - float(places[0]) / len(places), 1 / len(places))
     if pixels < 4 or len(places) < 4:  # too few shades to tell a slope

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from heedmap.errors import InputError
+from heedmap.errors import InputError, ModelError
 from heedmap.families import adding, contrasting, words, writing
 from heedmap.families.asking import Asked
+from heedmap.families.between import mark_of
 from heedmap.families.contrasting import Other
 from heedmap.families.feeding import Fed
 from heedmap.families.looking import Look
@@ -139,7 +140,7 @@ def produced(
         other = contrasting.other(model.processor.text, against, ids, ended, model.task in DECODERS)
         writing.room(model.module.config, begun, len(other.indices), other.phrase)
     text, told = words.written(model.processor.text, ids)
-    whole, layout = _with(fed, stream, ids, told)
+    whole, layout = _with(model.module, fed, stream, ids, told)
     places = range(begun - 1, begun - 1 + len(ids))
     look = Look(model, whole)
     liked = logits_of(look.output(), look.context)[0, places].topk(2).indices.tolist()
@@ -173,7 +174,14 @@ def produced(
 def _written(model: Model, fed: Fed, tokens: int) -> list[int]:
     module, stream = model.module, _stream(fed)
     most = writing.room(module.config, fed.inputs[stream].shape[1], tokens)
-    return writing.continued(module, fed.inputs, stream, most)
+    ids = writing.continued(module, fed.inputs, stream, most)
+    mark = mark_of(module.config) if fed.images else None
+    if mark in ids:
+        raise ModelError(
+            f"The model wrote {_name(model, ids[ids.index(mark)])!r}, in whose place a picture stands, as token "
+            f"{ids.index(mark) + 1} of its answer. heedmap expected words; let it write fewer tokens."
+        )
+    return ids
 
 
 def _stream(fed: Fed) -> str:
@@ -203,7 +211,9 @@ def _contrast(
 ) -> Explanation:
     """What was written, from where the two part, less the other's tokens behind that place."""
     begun = fed.inputs[stream].shape[1]
-    whole, layout = _with(fed, stream, other.indices, words.written(model.processor.text, other.indices)[1])
+    whole, layout = _with(
+        model.module, fed, stream, other.indices, words.written(model.processor.text, other.indices)[1]
+    )
     context = Look(model, whole).context
     places = range(begun + other.parted, begun - 1 + len(other.indices))
     names = [_name(model, index) for index in other.indices[other.parted + 1 :]]
@@ -256,15 +266,13 @@ def _words(fed: Fed, stream: str) -> Words:
     return layout
 
 
-def _with(fed: Fed, stream: str, ids: Sequence[int], told: Words) -> tuple[Fed, Words]:
+def _with(module: Any, fed: Fed, stream: str, ids: Sequence[int], told: Words) -> tuple[Fed, Words]:
     """The same inputs with what was written, but for its last token: nothing comes after that. And all of its words."""
     before = fed.inputs[stream]
     more = before.new_tensor([list(ids[:-1])])
     inputs = {**fed.inputs, stream: torch.cat([before, more], dim=1)}
-    for name, tensor in fed.inputs.items():  # what says something of each token: it is heard, and is no picture's
-        if stream == "input_ids" and name != stream and tensor.shape == before.shape:
-            further = tensor.new_full(more.shape, int(name == "attention_mask"))
-            inputs[name] = torch.cat([tensor, further], dim=1)
+    if stream == "input_ids":
+        inputs |= writing.lengthened(module, fed.inputs, len(ids) - 1)
     given = _words(fed, stream)
     parts = given.parts or ((("given", before.shape[1]),) if stream == "input_ids" else ())
     layout = words.joined(given, told, (*parts, (WRITTEN, len(ids))) if parts else ())

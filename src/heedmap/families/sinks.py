@@ -10,7 +10,7 @@ long text `ROWS` tokens are asked what they read, evenly spread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from heedmap.capture import record
 from heedmap.families import words
 from heedmap.layouts import Shown, Words
 from heedmap.propagation import blocks
-from heedmap.records import Heads, Wiring
+from heedmap.records import Heads, State, Wiring
 
 EXCESS = 0.3
 READERS = 8
@@ -34,9 +34,9 @@ def marked(
     module: nn.Module, inputs: Mapping[str, Any], wiring: Wiring, examples: tuple[Shown, ...], stream: str = "input_ids"
 ) -> tuple[tuple[Shown, ...], str]:
     """Each example with the sinks of what was given among its special tokens; and the sinks in words."""
-    calls = [call.index for call in wiring.calls if call.reading.stream == call.read.stream == stream]
     layouts = [shown.layouts.get(stream) for shown in examples]
-    if not calls or not any(isinstance(layout, Words) for layout in layouts):
+    calls = _calls(wiring, stream, {len(layout.texts) for layout in layouts if isinstance(layout, Words)})
+    if not calls:
         return examples, ""
     made, told = [], []
     for shown, layout, found in zip(examples, layouts, _sinks(module, inputs, calls, len(examples)), strict=True):
@@ -48,6 +48,18 @@ def marked(
         layout = words.hiding(layout, {token: f"{text} (sink)" for token, text in texts.items()})
         made.append(replace(shown, layouts={**shown.layouts, stream: layout}))
     return tuple(made), ", ".join(told)
+
+
+def _calls(wiring: Wiring, stream: str, tokens: Collection[int]) -> list[int]:
+    """The calls in which a text reads itself, pictures between its words among it."""
+    spliced = {name for name, moved in wiring.moved.items() if State(stream) in moved.sources}
+    return [
+        call.index
+        for call in wiring.calls
+        if call.reading.stream == call.read.stream
+        and call.reading.stream in (stream, *spliced)
+        and {call.queries, call.keys} == set(tokens)
+    ]
 
 
 def _given(layout: Words) -> int:

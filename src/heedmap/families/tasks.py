@@ -55,6 +55,8 @@ ENDS: dict[str, dict[int, dict[str, str]]] = {kind: {0: {"reading": "frames", "r
 DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
 WRITERS = (*DECODERS, "text-generation", "image-text-generation")
 VOCABULARY = (*WRITERS, "fill-mask")
+MATCHES = "zero-shot-image-classification"
+DETECTS = "object-detection"
 
 
 def task_of(config: Any, said: str | None, source: str) -> str:
@@ -71,6 +73,7 @@ def task_of(config: Any, said: str | None, source: str) -> str:
         if named.endswith(ending):
             return task
     if named.endswith("ForConditionalGeneration") and mark_of(config) is not None:
+        _check_writes_on(config, named, source)
         return "image-text-generation"
     if named.endswith("ForConditionalGeneration"):
         return "automatic-speech-recognition" if kind in SPEECH else "text2text-generation"
@@ -93,6 +96,15 @@ def task_of(config: Any, said: str | None, source: str) -> str:
         f"of {', '.join(TASKS)}. Say which with task=, or load it yourself and call heedmap.explain(module, inputs, "
         "...)."
     )
+
+
+def _check_writes_on(config: Any, named: str, source: str) -> None:
+    if getattr(config.text_config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{source!r} is a {named} whose language model is a {config.text_config.model_type}: it reads a text with "
+            "its picture, and writes another. heedmap expected a model of pictures between words that writes on after "
+            "them; load it yourself and call heedmap.explain(module, inputs, ...) with decoder_input_ids."
+        )
 
 
 def _declared(kind: str) -> str:

@@ -74,7 +74,7 @@ def written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, Words]:
         if i not in special:
             told.append(one)
             text = tokenizer.decode(told, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        same = _same(before, text)  # a letter of several tokens is not yet there with the first
+        same = shared(before, text)  # a letter of several tokens is not yet there with the first
         spans.append(None if i in special else (same, len(text)))
     texts, groups = words_of(text, spans)
     return text, Words(tuple(special.get(i, one) for i, one in enumerate(texts)), groups, special)
@@ -261,8 +261,8 @@ def _most(tokenizer: Any, config: Any) -> int | None:
     return min(limits, default=None)
 
 
-def _same(one: str, other: str) -> int:
-    """How many letters two texts have in common at their beginning."""
+def shared(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """How many letters, or tokens, two texts have in common at their beginning."""
     pairs = zip(one, other, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 

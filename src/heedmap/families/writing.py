@@ -21,7 +21,7 @@ def continued(module: Any, inputs: Mapping[str, Tensor], stream: str, tokens: in
     """The tokens that the model writes after those that are there."""
     hf = transformers()
     # Whisper's own cuts sounds into pieces and its output to size; here is one piece, and every token counts.
-    generate: Any = hf.GenerationMixin.generate if isinstance(module, hf.GenerationMixin) else type(module).generate
+    generate: Any = hf.GenerationMixin.generate if "input_features" in inputs else type(module).generate
     with quiet(hf), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         made = generate(module, **inputs, **GREEDY, max_new_tokens=tokens)[0].tolist()
@@ -32,6 +32,17 @@ def continued(module: Any, inputs: Mapping[str, Tensor], stream: str, tokens: in
             "comes after: look at its generation config."
         )
     return made[len(begun) :]
+
+
+def lengthened(module: Any, inputs: Mapping[str, Tensor], tokens: int) -> dict[str, Tensor]:
+    """What says something of each token of a text (that it is heard, that it is no picture's), for so many more.
+
+    As the model's own generate has it: a written word may be of another kind than one that was given (PaliGemma).
+    """
+    known = {name: tensor for name, tensor in inputs.items() if name != "input_ids"}
+    for _ in range(tokens):
+        known = module._update_model_kwargs_for_generation({}, known, is_encoder_decoder=False)
+    return known
 
 
 def room(config: Any, begun: int, tokens: int, phrase: str = "") -> int:

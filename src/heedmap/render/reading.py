@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from heedmap.errors import InputError
-from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Words
+from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Tiles, Window, Words
+from heedmap.render.spreading import spread
 from heedmap.render.units import Unit, View
 
 _PIECE = re.compile(r"^(?:##|Ġ|▁|Ċ)(?=.)|</w>$|@@$")  # how tokenizers mark the pieces of a word
@@ -34,24 +35,40 @@ def read(stream: str, layout: Layout, values: list[float]) -> tuple[View, ...]:
 def _patches(stream: str, layout: Grid, values: list[float]) -> View:
     rows, columns, first = layout.rows, layout.columns, layout.first
     _check_count(stream, f"{rows} x {columns} patches from token {first} on", first + rows * columns, len(values))
-    left, top, right, bottom = layout.window
-    wide, high = (right - left) / columns, (bottom - top) / rows
-    units = [
-        Unit(
-            f"row {row + 1}, column {column + 1}",
-            values[first + row * columns + column],
-            window=(left + column * wide, top + row * high, left + (column + 1) * wide, top + (row + 1) * high),
-        )
-        for row in range(rows)
-        for column in range(columns)
-    ]
     inside = range(first, first + rows * columns)
+    units = _cells(values[first : first + rows * columns], rows, columns, layout.window)
     rest = [
         Unit(layout.special.get(i, f"token {i}"), values[i], special=True)
         for i in range(len(values))
         if i not in inside
     ]
     return View(stream, "patches", (*units, *rest), 0.0, rows=rows, columns=columns, window=layout.window)
+
+
+def _tiles(stream: str, layout: Tiles, values: list[float]) -> View:
+    """One map of all grids; what lies in none of them, or beyond the picture, is special."""
+    placed = [token for number in range(len(layout.grids)) for token in layout.tokens(number)]
+    _check_count(stream, f"{len(layout.grids)} grids of patches", max(placed, default=-1) + 1, len(values))
+    field, window = spread(layout, [0.0 if i in layout.special else value for i, value in enumerate(values)])
+    rows, columns = field.shape
+    units = _cells(field.ravel().tolist(), rows, columns, window)
+    loose = sorted((set(range(len(values))) - set(placed)) | layout.special.keys())
+    rest = [Unit(layout.special.get(i, f"token {i}"), values[i], special=True) for i in loose]
+    return View(stream, "patches", (*units, *rest), 0.0, rows=rows, columns=columns, window=window)
+
+
+def _cells(values: Sequence[float], rows: int, columns: int, window: Window) -> list[Unit]:
+    left, top, right, bottom = window
+    wide, high = (right - left) / columns, (bottom - top) / rows
+    return [
+        Unit(
+            f"row {row + 1}, column {column + 1}",
+            values[row * columns + column],
+            window=(left + column * wide, top + row * high, left + (column + 1) * wide, top + (row + 1) * high),
+        )
+        for row in range(rows)
+        for column in range(columns)
+    ]
 
 
 def _regions(stream: str, layout: Regions, values: list[float]) -> View:
@@ -114,6 +131,7 @@ def _plain(stream: str, layout: Plain, values: list[float]) -> View:
 
 _READERS: Mapping[type, Callable[..., View]] = {
     Grid: _patches,
+    Tiles: _tiles,
     Regions: _regions,
     Words: _words,
     Frames: _frames,
