@@ -126,9 +126,7 @@ def wiring(model: nn.Module, inputs: Any, *, wiring: Declaration | None = None) 
         try:
             return infer(*seen, wiring)
         except WiringError:
-            if wiring is not None:
-                raise
-            return follow(*seen)  # tokens are moved, as it seems; explain finds out where each went, or refuses
+            return follow(*seen, wiring)  # tokens are moved, as it seems; explain finds out where each went, or refuses
 
 
 def open(path: str | Path) -> Explanation:

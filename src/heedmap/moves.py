@@ -40,7 +40,7 @@ class _Following(Inference):
 
     def run(self) -> Wiring:
         wiring = super().run()
-        return Wiring(wiring.calls, wiring.tokens, wiring.layouts, self.moved)
+        return Wiring(wiring.calls, wiring.tokens, wiring.layouts, self.moved, wiring.grids)
 
     def _ends(self, seen: Seen) -> tuple[State, State, frozenset[str]]:
         if seen.index in self.declared or seen.module in self.declared:

@@ -177,6 +177,9 @@ class Wiring:
     tokens: Mapping[str, int]
     layouts: Mapping[str, int] = field(default_factory=dict, compare=False)  # the bases of each stream, as bits
     moved: Mapping[str, Moved] = field(default_factory=dict, compare=False)  # by the stream that begins so
+    grids: Mapping[str, tuple[tuple[int, int], ...]] = field(
+        default_factory=dict, compare=False
+    )  # where points are read
 
     def upstream(self, ends: Iterable[int], moved: bool = True) -> set[int]:
         """All calls that the states after some calls are made of, those calls included; also behind moved tokens."""

@@ -84,7 +84,12 @@ class Inference:
             self.calls.append(self._call(seen))
         tokens = {stream.name: stream.tokens for stream in self.streams}
         layouts = {stream.name: stream.bases for stream in self.streams if not stream.declared}
-        return Wiring(tuple(self.calls), tokens, layouts)
+        sampled = {
+            call.read.stream: tuple(level.size for level in points.levels)
+            for call, seen in zip(self.calls, self.seen, strict=True)
+            if (points := getattr(seen, "points", None)) is not None
+        }
+        return Wiring(tuple(self.calls), tokens, layouts, grids=sampled)
 
     def _call(self, seen: Seen) -> Call:
         q, (queries, keys) = seen.origins[0], seen.counts

@@ -145,6 +145,32 @@ def detr():
     return hf.DetrForObjectDetection(config), hf.DetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
 
 
+def features(config):
+    """Three levels of a backbone."""
+    return config(
+        embedding_size=8, hidden_sizes=[8] * 4, depths=[1] * 4, layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )  # fmt: skip
+
+
+def deformable_detr():
+    config = hf.DeformableDetrConfig(
+        use_timm_backbone=False, backbone_config=features(hf.ResNetConfig), num_queries=5, **LABELS, **ENCODER_DECODER,
+    )  # fmt: skip
+    model = hf.DeformableDetrForObjectDetection(config)
+    return model, hf.DeformableDetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
+
+
+def rt_detr():
+    config = hf.RTDetrConfig(
+        backbone_config=features(hf.RTDetrResNetConfig), encoder_hidden_dim=16, encoder_in_channels=[8] * 3,
+        encoder_layers=1, encoder_ffn_dim=16, encoder_attention_heads=2, d_model=16, num_queries=5,
+        decoder_in_channels=[16] * 3, decoder_ffn_dim=16, decoder_layers=2, decoder_attention_heads=2,
+        num_denoising=0, anchor_image_size=None, **LABELS,
+    )  # fmt: skip
+    return hf.RTDetrForObjectDetection(config), hf.RTDetrImageProcessor(size={"height": 96, "width": 96})
+
+
 def yolos():
     config = hf.YolosConfig(**SMALL, **LABELS, image_size=[32, 32], patch_size=8, num_detection_tokens=5)
     return hf.YolosForObjectDetection(config), hf.YolosImageProcessor(size={"height": 32, "width": 32}, do_pad=False)
@@ -368,6 +394,7 @@ def ast():
 
 MAKERS = {
     "vit": vit, "deit": deit, "beit": beit, "dinov2-registers": dinov2_registers, "detr": detr, "yolos": yolos,
+    "deformable-detr": deformable_detr, "rt-detr": rt_detr,
     "clip": clip, "siglip": siglip, "lxmert": lxmert, "visual-bert": visual_bert, "vilt": vilt, "blip": blip,
     "bert": bert, "bert-masked": bert_masked, "distilbert": distilbert, "roberta": roberta,
     "roberta-masked": roberta_masked, "gpt2": gpt2, "llama": llama, "t5": t5, "bart": bart, "marian": marian,

@@ -6,7 +6,7 @@ import torch
 from folders import KINDS, MAKERS
 
 import heedmap
-from heedmap.layouts import Frames, Grid, Joined, Plain, Regions, Words
+from heedmap.layouts import Frames, Grid, Joined, Plain, Regions, Tiles, Words
 
 TEXT = "The film wasn't good: unbelievable, naïve cafés!"
 QUESTION = "Is there a zebra in the picture?"
@@ -21,6 +21,8 @@ EXPECTED = {
     "beit": {"pixel_values": Grid},
     "dinov2-registers": {"pixel_values": Grid},
     "detr": {"pixel_values": Grid, "model.query_position_embeddings.weight": Plain},
+    "deformable-detr": {"pixel_values": Tiles, "model.query_position_embeddings.weight": Plain},
+    "rt-detr": {"pixel_values": Grid, "pixel_values (detached)": Plain, "features": Tiles},
     "yolos": {"pixel_values": Grid},
     "clip": {"pixel_values": Grid, "input_ids": Words},
     "siglip": {"pixel_values": Grid, "vision_model.head.probe": Plain, "input_ids": Words},

@@ -5,15 +5,17 @@ Where that is not certain the tokens stay plain: a picture painted in the wrong 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from heedmap.families import tiling
 from heedmap.families.tiling import PAD
-from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Window, Words
+from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Tiles, Window, Words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,17 +25,35 @@ if TYPE_CHECKING:
 
 STRIDES = (4, 8, 16, 32, 64)  # how many pixels of a backbone's input one cell of its features may stand for
 REARRANGED = " (rearranged)"
+Sizes: TypeAlias = tuple[tuple[int, int], ...]  # of several grids: rows, columns
 
 
-def shown(fed: Fed, config: Any, tokens: Mapping[str, int], order: Tensor | None = None) -> tuple[Shown, ...]:
-    """Each example as a person sees it. `order` is where each patch came from, for models that shuffle them."""
+def of(explanation: Explanation, fed: Fed, config: Any, order: Tensor | None) -> tuple[Shown, ...]:
+    """What an explanation is of, example by example."""
+    return shown(fed, config, counts(explanation), order, explanation.wiring.grids)
+
+
+def shown(
+    fed: Fed,
+    config: Any,
+    tokens: Mapping[str, int],
+    order: Tensor | None = None,
+    grids: Mapping[str, Sizes] = MappingProxyType({}),
+) -> tuple[Shown, ...]:
+    """Each example as a person sees it.
+
+    `order` is where each patch came from, for models that shuffle them; `grids` the sizes of several grids in a stream.
+    """
     from heedmap.families.pictures import shown as kept
 
     seen = [tiling.side_by_side(fed.images)] if len(fed.images) > fed.count else fed.images
     pictures = [kept(image) for image in seen] or _spectrograms(fed, config)
     return tuple(
         Shown(
-            layouts={name: _layout(name, count, fed, config, i, order) for name, count in tokens.items()},
+            layouts={
+                name: _levels(grids[name], fed, i) if name in grids else _layout(name, count, fed, config, i, order)
+                for name, count in tokens.items()
+            },
             picture=pictures[i] if pictures else None,
             text=fed.texts[i] if i < len(fed.texts) else None,
         )
@@ -169,6 +189,25 @@ def _cells(tokens: int, fed: Fed, example: int) -> Grid | None:
     window = placement.window(columns * stride, rows * stride)
     beyond = _padding(fed, example, rows, columns, window)
     return Grid(rows, columns, 0, window, {row * columns + column: PAD for row, column in sorted(beyond)})
+
+
+def _levels(sizes: Sizes, fed: Fed, example: int) -> Layout:
+    """The same picture on finer and coarser grids, side by side in one stream: drawn as one map."""
+    placement = fed.placements[example] if fed.placements else None
+    if placement is None:
+        return Plain()
+    height, width = fed.inputs["pixel_values"].shape[-2:]
+    grids, special, first = [], {}, 0
+    for rows, columns in sizes:
+        stride = 2 ** round(math.log2(max(height / rows, width / columns)))
+        if (-(-height // stride), -(-width // stride)) != (rows, columns):
+            return Plain()
+        window = placement.window(columns * stride, rows * stride)
+        grids.append(Grid(rows, columns, first, window))
+        beyond = _padding(fed, example, rows, columns, window)
+        special |= {first + row * columns + column: PAD for row, column in sorted(beyond)}
+        first += rows * columns
+    return Tiles(tuple(grids), special=special)
 
 
 def _padding(fed: Fed, example: int, rows: int, columns: int, window: Window) -> set[tuple[int, int]]:

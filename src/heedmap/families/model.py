@@ -65,9 +65,9 @@ class Model:
         """The tensors that the model takes, and what their tokens are."""
         fed = self.fed(image, text, regions, **more)
         with self.steady(fed) as order:
-            entered = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type)).entered
-        tokens = {name: count * tiling.many(name, fed) for name, count in entered.items()}
-        return dict(fed.inputs), laying.shown(fed, self.config, tokens, order)
+            wired = api.wiring(self.module, fed.inputs, wiring=ENDS.get(self.config.model_type))
+        tokens = {name: count * tiling.many(name, fed) for name, count in wired.entered.items()}
+        return dict(fed.inputs), laying.shown(fed, self.config, tokens, order, wired.grids)
 
     def wiring(self, image: Any = None, text: Any = None, regions: Any = None, **more: Any) -> Wiring:
         """Which stream reads which in every attention call."""
@@ -249,7 +249,7 @@ class Model:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
         if fed.places:
             found = [tiling.folded(explanation) for explanation in found]
-        base = laying.shown(fed, self.config, laying.counts(found[0]), order) if found else ()
+        base = laying.of(found[0], fed, self.config, order) if found else ()
         sunk = ""
         if found and self.task in ("text-generation", "image-text-generation"):
             base, sunk = sinks.marked(self.module, fed.inputs, found[0].wiring, base)

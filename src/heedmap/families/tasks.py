@@ -51,7 +51,12 @@ QUESTIONS = ("lxmert", "visual_bert", "vilt")  # these choose among answers, BLI
 # two towers that meet in one number
 TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2", "vision-text-dual-encoder", "align")
 # Where the walk is declared to end: a convolution adds each frame's neighbours to it before the first attention call.
-ENDS: dict[str, dict[int, dict[str, str]]] = {kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND}
+# convolutions mix what attends before them: the walk ends behind these
+ENDS: dict[str, dict[int | str, dict[str, str]]] = {
+    **{kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND},
+    "rt_detr": {"model.decoder.layers.0.encoder_attn.attn": {"read": "features"}},
+    "rt_detr_v2": {"model.decoder.layers.0.encoder_attn": {"read": "features"}},
+}
 DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
 WRITERS = (*DECODERS, "text-generation", "image-text-generation")
 VOCABULARY = (*WRITERS, "fill-mask")
