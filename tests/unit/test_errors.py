@@ -544,7 +544,7 @@ FILES = [
         "a file of a later version",
         errors.FileFormatError,
         opened("x.heed", lambda path: save_file({"value": torch.ones(1)}, path, metadata=NEWER)),
-        ("has format version 999", "this heedmap reads up to 3", "Upgrade heedmap"),
+        ("has format version 999", "this heedmap reads up to 4", "Upgrade heedmap"),
     ),
 ]
 
