@@ -11,10 +11,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.capture import record
+from heedmap.checking import followed
 from heedmap.errors import InputError, WiringError
-from heedmap.methods import METHODS
+from heedmap.methods import OURS
 from heedmap.methods import method as method_named
-from heedmap.moves import follow
+from heedmap.moves import Following, follow
 from heedmap.propagation import formed
 from heedmap.records import Explanation, Readout, Wiring
 from heedmap.storage import load
@@ -94,13 +95,21 @@ def explain_each(
         raise InputError(f"method={method!r} says {twice[0]}={named[twice[0]]!r}. Leave {twice[0]} out.")
     if "verify" in taken:
         options["verify"] = verify
+
+    def explained(following: Following | None) -> list[Explanation]:
+        asked = {} if following is None else {"wiring": following}
+        return chosen.run(model, inputs, targets, **{**named, **options, **asked})
+
+    if wiring is not None:
+        return explained(None)
+    if chosen.follows:
+        return followed(model, explained)
     try:
-        return chosen.run(model, inputs, targets, **{**named, **options})
+        return explained(None)
     except WiringError as error:
-        if chosen is METHODS["heed"] or wiring is not None:
-            raise
+        able = ", ".join(name for name, each in OURS.items() if each.follows)
         raise type(error)(
-            f"{error} Tokens that are moved between calls are followed by method='heed' alone."
+            f"{error} {method!r} does not follow tokens that are moved between calls; these methods do: {able}."
         ) from error
 
 
