@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from heedmap.capture import record
+from heedmap.checking import followed
 from heedmap.errors import InputError, WiringError
-from heedmap.methods import METHODS
+from heedmap.methods import OURS
 from heedmap.methods import method as method_named
 from heedmap.moves import follow
 from heedmap.propagation import formed
@@ -94,13 +95,21 @@ def explain_each(
         raise InputError(f"method={method!r} says {twice[0]}={named[twice[0]]!r}. Leave {twice[0]} out.")
     if "verify" in taken:
         options["verify"] = verify
+
+    def explained(declared: Declaration | None) -> list[Explanation]:
+        told = {} if declared is None else {"wiring": declared}
+        return chosen.run(model, inputs, targets, **{**named, **options, **told})
+
+    if chosen.follows:
+        return followed(model, wiring, explained)
     try:
-        return chosen.run(model, inputs, targets, **{**named, **options})
+        return explained(wiring)
     except WiringError as error:
-        if chosen is METHODS["heed"] or wiring is not None:
+        if wiring is not None:
             raise
+        able = ", ".join(name for name, each in OURS.items() if each.follows)
         raise type(error)(
-            f"{error} Tokens that are moved between calls are followed by method='heed' alone."
+            f"{error} {method!r} does not follow tokens that are moved between calls; these methods do: {able}."
         ) from error
 
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from heedmap.capture import Recording, check_parameters, record
-from heedmap.errors import DisconnectedError, HeedmapError, InputError, WindowsError, WiringError
-from heedmap.moves import follow
+from heedmap.errors import (
+    DisconnectedError,
+    HeedmapError,
+    InputError,
+    ModelError,
+    TargetError,
+    WindowsError,
+    WiringError,
+)
+from heedmap.moves import Following, follow
 from heedmap.probe import check_calls, check_tail, own_examples
 from heedmap.records import Mark, Origin, Readout, State, Wiring
 from heedmap.routes import Apart, check_residuals
 from heedmap.streams import Declaration, ends, frontier, infer
-
-Wire = Callable[..., Wiring]
 
 Result = TypeVar("Result")
 
@@ -35,17 +40,17 @@ def recorded(
     verify: str | bool,
     edits: Mapping[int, Tensor] | None = None,
     stems: bool = False,
-    wire: Wire = infer,
 ) -> contextlib.AbstractContextManager[tuple[Recording, Wiring]]:
     """Run and wire a model; where this signature of shapes has not been probed yet, with all that a probe needs.
 
-    With `stems` the graph always begins where tokens are laid out, not at the first calls.
+    With `stems`, or where tokens are followed, the graph always begins where they are laid out, not at the first calls.
     """
     if verify not in ("once", "always", True, False):
         raise InputError(f"verify is {verify!r}. heedmap expected 'once', 'always' or False.")
     check_parameters(model)
     known = _trusted.setdefault(model, set()) if verify == "once" else set()
-    return _recorded(model, inputs, declared, known, verify is not False, edits, stems, wire)
+    whole = stems or isinstance(declared, Following)
+    return _recorded(model, inputs, declared, known, verify is not False, edits, whole)
 
 
 @contextlib.contextmanager
@@ -57,36 +62,50 @@ def _recorded(
     probe: bool,
     edits: Mapping[int, Tensor] | None,
     whole: bool,
-    wire: Wire,
 ) -> Iterator[tuple[Recording, Wiring]]:
     before = torch.get_rng_state()
     for stems in (whole or (probe and not known), True):
         torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
         with record(model, inputs, stems, edits) as recording:
-            wired = wire(recording.calls, recording.names, recording.bases, recording.marks, declared)
+            wired = _wired(recording, declared)
             if stems or not probe or signature(model, recording, wired) in known:
                 yield recording, wired
                 return
             recording.forget()
 
 
-def followed(model: nn.Module, explained: Callable[[Wire], Result]) -> Result:
-    """A result by the wiring as it stands; where tokens are moved between calls, by following them."""
+def _wired(recording: Recording, declared: Declaration | None) -> Wiring:
+    seen = recording.calls, recording.names, recording.bases, recording.marks
+    if isinstance(declared, Following):
+        return follow(*seen, declared, declared.apart)
+    return infer(*seen, declared)
+
+
+def followed(
+    model: nn.Module, declared: Declaration | None, explained: Callable[[Declaration | None], Result]
+) -> Result:
+    """A result by the wiring as it stands; where tokens are moved between calls, by following them.
+
+    What cannot be followed is refused as it would be without; a mistake in what was asked is told, or a method that is
+    not for it.
+    """
     refused = None
     if model not in _moving:
         try:
-            return explained(infer)
+            return explained(declared)
         except WiringError as error:
             refused = error
     apart = set(_moving.get(model, ()))
     while True:
         try:
-            found = explained(partial(follow, apart=apart))
+            found = explained(Following(apart, declared))
         except Apart as found_out:
             apart.add(found_out.call)
         except HeedmapError as error:
-            if refused is None:
+            if isinstance(error, (TargetError, ModelError, InputError)) and not isinstance(error, WiringError):
                 raise
+            if refused is None:
+                return explained(declared)
             raise refused from error
         else:
             _moving[model] = frozenset(apart)

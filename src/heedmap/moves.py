@@ -7,7 +7,7 @@ It is then a stream of its own. Where each of its tokens comes from is found out
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from heedmap.errors import MixedTokensError, WiringError
@@ -28,6 +28,14 @@ def follow(
 ) -> Wiring:
     """The wiring of calls between which tokens are moved; in those `apart`, queries and values are of other tokens."""
     return _Following(calls, names, bases, marks, {} if declared is None else declared, apart=apart).run()
+
+
+class Following(dict[Any, Mapping[str, str]]):
+    """A declaration that asks to follow tokens besides; in the calls `apart` queries and values are of others."""
+
+    def __init__(self, apart: Collection[int] = (), declared: Declaration | None = None) -> None:
+        super().__init__(declared or {})
+        self.apart = frozenset(apart)
 
 
 class _Following(Inference):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from heedmap.capture import Recording
-from heedmap.errors import InputError, MixedTokensError, ReadoutError
+from heedmap.errors import MixedTokensError, ReadoutError
 from heedmap.records import Base, Moved, Origin, State, Wiring
 
 DECLARE = 'declare where the walk may end: wiring={call: {"reading": "new stream", "read": "new stream"}}.'
@@ -37,18 +37,35 @@ class Route:
     place: Tensor
     stands: Tensor
 
-    def back(self, row: Tensor, gradient: Tensor | None) -> Tensor:
-        """What reached a stream's rows, on the tokens that they were."""
+    @property
+    def merges(self) -> bool:
+        """Whether several tokens became one."""
+        came = self.place[self.place >= 0]
+        return len(came.unique()) < len(came)
+
+    def carry(self, rows: dict[State, Tensor], size: Tensor | None) -> None:
+        """Add what reached a stream's rows to that of the tokens that they were."""
+        if self.into in rows:
+            came, held = self.back(rows[self.into], size), rows.get(self.source)
+            rows[self.source] = came if held is None else held + came.to(held.device)
+
+    def back(self, row: Tensor, size: Tensor | None) -> Tensor:
+        """What reached a stream's rows, on the tokens that they were; `size` of the gradient at each of these."""
         place = self.place.to(row.device)
         there = place >= 0
-        weight = there.to(row.dtype) if gradient is None else gradient.to(row).square().sum((1, 3)).sqrt() * there
+        weight = there.to(row.dtype) if size is None else size.to(row) * there
         rows = place.clamp(min=0).flatten()
         count = row.numel()
         total, several = (
             row.new_zeros(count).index_add(0, rows, each.to(row.dtype).flatten()) for each in (weight, there)
         )
         share = torch.where(total[rows] > 0, weight.flatten() / total[rows], 1 / several[rows].clamp(min=1))
-        return (row.flatten()[rows] * share).view(place.shape) * there
+        return (row.flatten()[rows] * share).view(place.shape).where(there, row.new_zeros(()))
+
+
+def size_of(gradient: Tensor) -> Tensor:
+    """How large the target's gradient is at each token, from that of a call's output (batch, head, token, channel)."""
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32)).square().sum((1, 3)).sqrt()
 
 
 def check_tail(
@@ -342,7 +359,7 @@ def _check_examples(source: State, place: Tensor, count: int, examples: int) -> 
     """What is handed back stays with its example."""
     own = torch.arange(place.numel(), device=place.device).view(place.shape) * examples // place.numel()
     if bool(((place * examples // count != own) & (place >= 0)).any()):
-        raise InputError(
+        raise MixedTokensError(
             f"Tokens of {source} are moved from one example to another. heedmap expected each example to keep its "
             "tokens; explain one example at a time."
         )

@@ -12,13 +12,13 @@ from uuid import uuid4
 
 from heedmap.errors import FileFormatError, InputError
 from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Shown, Tiles, Words
-from heedmap.records import Call, Explanation, State, Wiring
+from heedmap.records import Call, Explanation, Moved, State, Wiring
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "heedmap explanation"
-VERSION = 4  # 1 did not know what the tokens are, 2 had no pixels, 3 no tiles
+VERSION = 4  # 1 did not know what the tokens are, 2 had no pixels, 3 no tiles and no moved tokens
 PARTS = (Grid, Words, Regions, Frames, Plain)
 BESIDE = ".heedmap-"  # how a file is called while it is written
 
@@ -77,6 +77,7 @@ def packed(explanation: Explanation) -> bytes:
         "metadata": dict(explanation.metadata),
         "tokens": dict(explanation.wiring.tokens),
         "calls": [_from_call(call) for call in explanation.wiring.calls],
+        "moved": {stream: _from_moved(moved) for stream, moved in explanation.wiring.moved.items()},
     }
     if explanation.shown:
         header["shown"], pictures = _from_shown(explanation.shown)
@@ -123,7 +124,11 @@ def _explanation(header: dict[str, Any], tensors: dict[str, Any]) -> Explanation
         value=tensors["value"],
         relevance={name: tensors[f"relevance.{i}"] for i, name in enumerate(streams)},
         starts={name: tensors[f"start.{i}"] for i, name in enumerate(streams)},
-        wiring=Wiring(tuple(_to_call(call) for call in header["calls"]), header["tokens"]),
+        wiring=Wiring(
+            tuple(_to_call(call) for call in header["calls"]),
+            header["tokens"],
+            moved={stream: _to_moved(fields) for stream, fields in header.get("moved", {}).items()},
+        ),
         readout=tuple(header["readout"]),
         predicted=None if predicted is None else tuple(predicted),
         metadata=header["metadata"],
@@ -142,6 +147,14 @@ def _from_call(call: Call) -> dict[str, Any]:
 
 def _to_call(fields: dict[str, Any]) -> Call:
     return Call(**{**fields, "reading": State(*fields["reading"]), "read": State(*fields["read"])})
+
+
+def _from_moved(moved: Moved) -> dict[str, Any]:
+    return {"call": moved.call, "end": moved.end, "sources": [[state.stream, state.after] for state in moved.sources]}
+
+
+def _to_moved(fields: dict[str, Any]) -> Moved:
+    return Moved(fields["call"], fields["end"], tuple(State(*source) for source in fields["sources"]))
 
 
 # ---- what the tokens are

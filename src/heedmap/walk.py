@@ -15,7 +15,7 @@ from torch import Tensor
 from heedmap.errors import DisconnectedError, GradientError, InputError, UnsupportedError, WiringError
 from heedmap.propagation import Correct, Gradients, pull, pull_and_differentiate, push
 from heedmap.records import Call, Heads, Readout, State, Wiring
-from heedmap.routes import Route
+from heedmap.routes import Route, size_of
 
 Wanted = tuple[bool, bool, bool]
 
@@ -91,8 +91,7 @@ class Walk:
             raise no_gradient(stuck, self._wiring)
 
     def _begin(self, state: State, gradient: Tensor) -> None:
-        windows = self._examples if state.stream in self._wiring.moved else None
-        row, named = opening(state, self._ends[state], gradient, windows)
+        row, named = opening(state, self._ends[state], gradient, self._wiring, self._examples)
         self.readout.append(named)
         _add(self._start, state, row)
 
@@ -100,9 +99,9 @@ class Walk:
         """Take in what reached tokens that were this state's before they were moved."""
         for route in [each for each in self._routes if each.source == state]:
             self._routes.remove(route)
+            size = None if gradient is None else size_of(gradient)
             for rows in (self._flow, self._start):
-                if route.into in rows:
-                    _add(rows, state, route.back(rows[route.into], gradient))
+                route.carry(rows, size)
 
     def _cross(self, call: Call, heads: Heads, gradient: Tensor, wanted: Wanted | None = None) -> Gradients | None:
         self._passed.add(call.index)
@@ -166,12 +165,15 @@ def _add(relevance: dict[State, Tensor], state: State, row: Tensor) -> None:
     relevance[state] = row if held is None else held + row.to(held.device)
 
 
-def opening(state: State, readout: Readout | None, gradient: Tensor, examples: int | None = None) -> tuple[Tensor, str]:
+def opening(
+    state: State, readout: Readout | None, gradient: Tensor, wiring: Wiring, examples: int | None = None
+) -> tuple[Tensor, str]:
     """The row that a state starts with, and what it is called; the windows of an example share its start."""
     dtype = torch.promote_types(gradient.dtype, torch.float32)
     if readout is None:
-        weight = gradient.to(dtype).square().sum((1, 3)).sqrt()
-        total = weight.view(examples or len(weight), -1).sum(-1)
+        weight = size_of(gradient)
+        windows = examples if state.stream in wiring.moved else None
+        total = weight.view(windows or len(weight), -1).sum(-1)
         total = total.repeat_interleave(len(weight) // len(total))[:, None]
         if not bool(total.any()):
             raise DisconnectedError(

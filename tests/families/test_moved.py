@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 import transformers as hf
-from moved import Merge, Read, grid, walked
+from moved import Merge, Read, gae, gmar, gradcam_attention, grid, ran, raw, rollout, walked
 
 import heedmap
+from heedmap.errors import UnsupportedError
+from heedmap.methods import OURS
 
 IMAGE = 9  # the word that stands for a token of a picture
 SEEING = {
@@ -45,8 +47,9 @@ class Case:
 
     def __init__(self, model, inputs, steps, streams, target=word):
         self.model, self.inputs, self.steps, self.streams, self.target = model, inputs, steps, streams, target
-        merged = [new for step in steps if isinstance(step, Merge) for new in step.tokens]
-        self.tokens = 1 + max(*merged, *(int(np.max(numbers)) for numbers in streams.values()), 0)
+        self.ran = None  # the restatement's run of it
+        named = [list(step.tokens) if isinstance(step, Merge) else step.queries for step in steps]
+        self.tokens = 1 + max(int(np.max(numbers)) for numbers in [*named, *streams.values()])
 
 
 def spoken(first, before, images, after, layers=2):
@@ -78,7 +81,8 @@ def llava():
         image_token_index=IMAGE, vision_feature_layer=-2,
     )  # fmt: skip
     speaking, words = spoken(17, 2, np.arange(1, 17), 3)
-    seeing = [grid(np.arange(17)[None])] * 2  # the last layer is not looked at: it reads, and hands on to nobody
+    nobody = Read(np.arange(38, 55)[None], np.arange(17)[None])  # what the last layer gives is not looked at
+    seeing = [grid(np.arange(17)[None]), nobody]
     streams = {"pixel_values": np.arange(17), "input_ids": words}
     inputs = {**said(([1, 3], [4, 5, 6]), 16), "pixel_values": pixels()}
     return Case(hf.LlavaForConditionalGeneration(config), inputs, [*seeing, *speaking], streams)
@@ -271,12 +275,10 @@ def sam():
     padded = np.full((9, 9), 64)
     padded[:8, :8] = np.arange(64).reshape(8, 8)
     steps = [grid(windows(padded, 3)), grid(np.arange(64)[None])]
-    case = Case(
+    return Case(
         hf.SamVisionModel(config), {"pixel_values": pixels(1, 16)}, steps, {"pixel_values": np.arange(64)},
         lambda output: output.last_hidden_state[:, 3, 2, 5],
     )  # fmt: skip
-    case.tokens = 65
-    return case
 
 
 def dinov3():
@@ -302,6 +304,7 @@ def made():
             torch.manual_seed(0)
             known[make] = make()
             known[make].model = known[make].model.double().eval()
+            known[make].ran = ran(known[make].model, known[make].inputs, known[make].target)
         return known[make]
 
     return case
@@ -311,11 +314,40 @@ def made():
 @pytest.mark.parametrize("correction", ["complete", "positive", "absolute"])
 def test_every_token_has_what_the_equations_give(made, make, correction):
     case = made(make)
-    flow, start = walked(case.model, case.inputs, case.target, case.steps, case.tokens, correction)
+    flow, start = walked(case.ran, case.steps, case.tokens, correction)
     e = heedmap.explain(case.model, case.inputs, case.target, correction=correction)
     assert set(e.streams) == set(case.streams)
+    assert_same(e, case, flow, start)
+
+
+BASELINES = {
+    "gae": gae,
+    "raw": raw,
+    "rollout": rollout,
+    "gmar": gmar,
+    "gradcam-attention:all": gradcam_attention,
+}
+
+
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("method", BASELINES)
+def test_other_methods_follow_by_the_same_ways(made, make, method):
+    case = made(make)
+    if (method, make) == ("gae", instructblip):
+        with pytest.raises(UnsupportedError, match="gae takes models in which tokens that are moved read one another"):
+            heedmap.explain(case.model, case.inputs, case.target, method=method)
+        return
+    e = heedmap.explain(case.model, case.inputs, case.target, method=method)
+    assert_same(e, case, *BASELINES[method](case.ran, case.steps, case.tokens))
+
+
+def assert_same(e, case, flow, start):
+    """Of each stream what each of its tokens has; a stream that is left out has nothing."""
     scale = np.abs(flow).max()
     for stream, numbers in case.streams.items():
+        if stream not in e.streams:
+            assert not flow[np.setdiff1d(numbers, np.concatenate([case.streams[s].ravel() for s in e.streams]))].any()
+            continue
         found, begun = e[stream].numpy(), e.starts[stream].numpy()
         np.testing.assert_allclose(found.reshape(numbers.shape), flow[numbers], rtol=0, atol=1e-9 * scale)
         np.testing.assert_allclose(begun.reshape(numbers.shape), start[numbers], rtol=0, atol=1e-9)
@@ -334,10 +366,40 @@ def test_in_less_precision_tokens_go_the_same_way(made, make, dtype):
         assert alike > 0.99
 
 
-def test_examples_of_a_batch_are_what_each_is_alone(made):
+def test_what_is_saved_knows_which_streams_are_of_what_entered(made, tmp_path):
+    case = made(llava)
+    e = heedmap.explain(case.model, case.inputs, case.target)
+    e.save(tmp_path / "x.heed")
+    opened = heedmap.open(tmp_path / "x.heed")
+    assert opened.wiring.moved == e.wiring.moved
+    assert set(opened.wiring.entered) == set(case.streams) < set(opened.wiring.tokens)
+
+
+FOLLOWING = [name for name, method in OURS.items() if method.follows]
+FEW = {"dix": {"steps": 2}, "ig": {"steps": 2}}
+
+
+@pytest.mark.parametrize("method", FOLLOWING)
+def test_examples_of_a_batch_are_what_each_is_alone(made, method):
     case = made(swin)
     two = {"pixel_values": torch.cat([pixels(1, 16), pixels(1, 16).flip(-1)])}
-    both = heedmap.explain(case.model, two, case.target)
+    few = FEW.get(method, {})
+    both = heedmap.explain(case.model, two, case.target, method=method, **few)
     for i in (0, 1):
-        alone = heedmap.explain(case.model, {"pixel_values": two["pixel_values"][i : i + 1]}, case.target)
-        torch.testing.assert_close(both["pixel_values"][i], alone["pixel_values"][0])
+        alone = heedmap.explain(
+            case.model, {"pixel_values": two["pixel_values"][i : i + 1]}, case.target, method=method, **few
+        )
+        torch.testing.assert_close(both["pixel_values"][i], alone["pixel_values"][0], equal_nan=True)
+
+
+@pytest.mark.parametrize("method", FOLLOWING)
+def test_many_targets_are_what_each_is_alone(made, method):
+    case = made(internvl)
+    targets = [word, lambda output: output.logits[:, 4, 11] - output.logits[:, 4, 2]]
+    few = FEW.get(method, {})
+    together = heedmap.explain_each(case.model, case.inputs, targets, method=method, **few)
+    for target, e in zip(targets, together, strict=True):
+        alone = heedmap.explain(case.model, case.inputs, target, method=method, **few)
+        assert e.streams == alone.streams
+        for stream in e.streams:
+            torch.testing.assert_close(e[stream], alone[stream], equal_nan=True)

@@ -306,6 +306,34 @@ def test_ids_that_no_path_leads_to_are_refused(method):
         heedmap.explain(Looked().eval(), {"input_ids": ids}, logit(3), method=method, verify=False)
 
 
+class Doubling(nn.Module):
+    """What is looked up for its words is doubled, in place or not."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        self.words, self.layer = nn.Embedding(9, 8), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        self.in_place = in_place
+
+    def forward(self, input_ids):
+        x = self.words(input_ids)
+        if self.in_place:
+            x *= 2
+        else:
+            x = 2 * x
+        return self.layer(x)[:, 0]
+
+
+def test_ig_of_words_that_are_changed_in_place():
+    found = []
+    for in_place in (True, False):
+        torch.manual_seed(2)
+        model = Doubling(in_place).eval()
+        found.append(heedmap.explain(model, {"input_ids": torch.tensor([[4, 1, 6]])}, logit(3), method="ig"))
+    a, b = found
+    assert a["input_ids"].all()
+    torch.testing.assert_close(a["input_ids"], b["input_ids"])
+
+
 class Unprojected(nn.Module):
     """Heads that go on as they are."""
 

@@ -180,7 +180,7 @@ def test_every_swap_of_two_tokens_is_followed(count):
         order[i], order[j] = j, i
         right(model, x, moved(maps(model, (x,), LABEL), {0: torch.eye(count, dtype=torch.float64)[order]}))
         try:
-            heedmap.explain(model, x, logit(LABEL), verify="always", method="gae")
+            heedmap.explain(model, x, logit(LABEL), verify="always", method="tam")
         except WiringError:
             continue
         found.append((i, j))

@@ -132,15 +132,15 @@ def splicing():
     return model, {"input_ids": ids, "patches": torch.randn(2, 3, 8)}
 
 
-def test_a_splice_is_followed_by_heed_and_refused_by_others(splicing):
+def test_a_splice_is_followed_and_refused_by_methods_that_do_not_follow(splicing):
     model, inputs = splicing
     e = heedmap.explain(model, inputs, logit(3))
     assert e.streams == ("patches", "input_ids")
     shown = inputs["input_ids"] == 3
     assert not e["input_ids"][shown].any()
     assert e["input_ids"][~shown].all()
-    with pytest.raises(errors.WiringError, match=r"spliced.*declare it: wiring=\{1: .*followed by method='heed' alone"):
-        heedmap.explain(model, inputs, logit(3), method="gae")
+    with pytest.raises(errors.WiringError, match=r"spliced.*declare it: wiring=\{1: .*'tam' does not follow"):
+        heedmap.explain(model, inputs, logit(3), method="tam")
 
 
 class Answering(nn.Module):

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 import heedmap
 from heedmap import Explanation, errors, logit
+from heedmap.records import Moved, State
 
 
 def assert_same(opened: Explanation, saved: Explanation) -> None:
@@ -205,6 +206,29 @@ def test_a_later_version_says_to_upgrade(tmp_path):
         heedmap.open(tmp_path / "x.heed")
 
 
+MOVED = {"words (moved)": Moved(3, "reading", (State("patches", 2), State("words")))}
+
+
+def test_which_streams_begin_with_moved_tokens_is_kept(tmp_path):
+    e = explain(shared("vit"), "vit")
+    tokens = {**e.wiring.tokens, "words (moved)": 7}
+    e = dataclasses.replace(e, wiring=dataclasses.replace(e.wiring, tokens=tokens, moved=MOVED))
+    e.save(tmp_path / "x.heed")
+    opened = heedmap.open(tmp_path / "x.heed")
+    assert opened.wiring.moved == MOVED
+    assert opened.wiring.entered == e.wiring.entered == explain(shared("vit"), "vit").wiring.tokens
+
+
+def test_a_file_of_before_tokens_were_followed_opens(tmp_path):
+    e = explain(shared("vit"), "vit")
+    e.save(tmp_path / "x.heed")
+    told = json.loads(header(tmp_path / "x.heed")["explanation"])
+    del told["moved"]
+    rewritten(tmp_path / "x.heed", version="3", explanation=json.dumps(told))
+    assert_same(heedmap.open(tmp_path / "x.heed"), e)
+    assert heedmap.open(tmp_path / "x.heed").wiring.moved == {}
+
+
 @pytest.mark.parametrize("changes", [{"format": None}, {"format": "another"}], ids=str)
 def test_a_foreign_file_is_refused(changes, tmp_path):
     explain(shared("vit"), "vit").save(tmp_path / "x.heed")
@@ -222,11 +246,16 @@ def test_a_foreign_file_is_refused(changes, tmp_path):
         {"explanation": "{"},
         {"explanation": "{}"},
         {"explanation": '{"streams": ["pixel_values", "another"]}'},
+        {"moved": ["words"]},
+        {"moved": {"words": {"call": 3, "end": "reading"}}},
     ],
     ids=str,
 )
 def test_a_damaged_file_is_refused(changes, tmp_path):
     explain(shared("vit"), "vit").save(tmp_path / "x.heed")
+    if "moved" in changes:
+        told = json.loads(header(tmp_path / "x.heed")["explanation"])
+        changes = {"explanation": json.dumps({**told, **changes})}
     rewritten(tmp_path / "x.heed", **changes)
     with pytest.raises(errors.FileFormatError):
         heedmap.open(tmp_path / "x.heed")

@@ -41,11 +41,13 @@ OURS: Mapping[str, Method] = {
             "positive+noise": {"correction": "positive", "noise": True},
         },
         "attention maps corrected by their gradient and rolled up, stream by stream; signed under complete",
+        follows=True,
     ),
     "gae": Method(
         gae,
         {"clean": {}, "official": {"official": True}},
         "baseline (Chefer 2021): positive maps, normalised where streams read one another; official is as in its code",
+        follows=True,
     ),
     "odam": Method(
         odam,
@@ -57,6 +59,7 @@ OURS: Mapping[str, Method] = {
         raw,
         {"mean": {}},
         "baseline: the answer's own row of the last attention weights; asks nothing of the target",
+        follows=True,
     ),
     "rollout": Method(
         rollout,
@@ -69,6 +72,7 @@ OURS: Mapping[str, Method] = {
             "official": {"official": True},
         },
         "baseline (Abnar 2020): attention weights and identity multiplied up; asks nothing of the target",
+        follows=True,
     ),
     "flow": Method(
         flow,
@@ -80,23 +84,27 @@ OURS: Mapping[str, Method] = {
         gradcam_attention,
         {"others": {}, "all": {"over": "all"}},
         "baseline (Chefer 2021): the last attention weights, each head weighed by its mean gradient",
+        follows=True,
     ),
     "gradcam": Method(
         gradcam,
         {"tokens": {}},
         "baseline (Selvaraju 2017): features of tokens at the last attention, weighed by their mean gradient",
         anywhere=False,
+        follows=True,
     ),
     "layercam": Method(
         layercam,
         {"tokens": {}},
         "baseline (Jiang 2021): features of tokens at the last attention times their positive gradient",
         anywhere=False,
+        follows=True,
     ),
     "gmar": Method(
         gmar,
         {"l1": {}, "l2": {"norm": "l2"}},
         "baseline (Jo 2025): rollout in which a head counts by the size of its gradient",
+        follows=True,
     ),
     "tam": Method(
         tam,
@@ -109,6 +117,7 @@ OURS: Mapping[str, Method] = {
         {"clean": {}, "official": {"official": True}},
         "baseline (Barkan 2023): positive maps averaged while the last attention grows from nothing, rolled out",
         anywhere=False,
+        follows=True,
     ),
     "bi": Method(
         bi,
@@ -133,41 +142,48 @@ OURS: Mapping[str, Method] = {
         {"one-head": {"form": "one-head"}, "official": {"form": "official"}, "multi-head": {"form": "multi-head"}},
         "baseline (Zhao 2024): values of the last attention, taken as one head, by their gradient and likeness",
         anywhere=False,
+        follows=True,
     ),
     "ig": Method(
         ig,
         {"zero": {}},
         "anchor (Sundararajan 2017): gradients of the input along a path to it; signed; of a picture every pixel",
         anywhere=False,
+        follows=True,
     ),
     "inputxgradient": Method(
         inputxgradient,
         {"sum": {}},
         "anchor: input times gradient, summed over channels; signed; of a picture every pixel",
         anywhere=False,
+        follows=True,
     ),
     "lrp": Method(
         lrp,
         {"ours": {}, "orig": {"rules": "orig"}},
         "baseline (Bach 2015): relevance handed backward by rules, to tokens and pixels; signed; patented in part",
         anywhere=False,
+        follows=True,
     ),
     "partial-lrp": Method(
         partial_lrp,
         {"ours": {}, "orig": {"rules": "orig"}, "signed": {"signed": True}},
         "baseline (Voita 2019): relevance of the last attention weights by the rules of lrp; patented in part",
         anywhere=False,
+        follows=True,
     ),
     "t-attr": Method(
         t_attr,
         {"ours": {}, "orig": {"rules": "orig"}, "official": {"start": 1}},
         "baseline (Chefer 2021a): relevance of attention weights by lrp, times gradient, rolled up; patented in part",
         anywhere=False,
+        follows=True,
     ),
     "random": Method(
         at_random,
         {"signed": {}, "unsigned": {"signed": False}},
         "anchor: a random number for every token, the same whatever is asked",
+        follows=True,
     ),
 }
 METHODS = Methods(OURS)

@@ -151,7 +151,7 @@ class Scaled(TorchFunctionMode):
             return scaled
         leaf = scaled.detach().requires_grad_()
         self._kept.setdefault(name, []).append((leaf, tensor.detach()))
-        return leaf
+        return leaf.clone()  # a model may change it in place
 
 
 def factors(at: Sequence[float], examples: int) -> Tensor:
@@ -210,13 +210,10 @@ def beginning(first: int | None, calls: int, part: int) -> int:
     return first
 
 
-def own_calls(wiring: Wiring, state: State, takes: str) -> list[Call]:
+def own_calls(wiring: Wiring, asked: Question, state: State, takes: str) -> list[Call]:
     """The calls that a state is made of, first to last, if all of them read the stream itself."""
-    found = []
-    while state.after is not None:
-        call = wiring.calls[state.after]
+    found = [wiring.calls[index] for index in sorted(asked.upstream(wiring, [state]))]
+    for call in found:
         if call.read != call.reading:
             raise UnsupportedError(f"Call {call.index} ({call.module}): {call.reading} reads {call.read}. {takes}")
-        found.append(call)
-        state = call.reading
-    return found[::-1]
+    return found

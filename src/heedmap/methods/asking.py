@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from heedmap.capture import Recording
 from heedmap.checking import batches, check, connected, trust
 from heedmap.context import context_of, names_of
-from heedmap.records import Explanation, Origin, Wiring
-from heedmap.streams import frontier
+from heedmap.records import Explanation, Origin, State, Wiring
+from heedmap.routes import Route, check_tail, routes
+from heedmap.streams import ends, frontier
 from heedmap.targets import Context, Target, as_target, evaluate, logits_behind, predicted, settle
 
 
@@ -30,6 +31,22 @@ class Question:
     settled: Target  # with nothing left open, to be put to other runs of the model
     context: Context
     apart: bool  # whether an output of more examples can be cut into outputs of as many as these
+    routes: Sequence[Route]  # where the tokens went that were moved between calls
+
+    def upstream(self, wiring: Wiring, states: Iterable[State]) -> set[int]:
+        """The calls that some states are made of; behind moved tokens those of the tokens that came."""
+        found = wiring.upstream([state.after for state in states if state.after is not None], moved=False)
+        for route in reversed(self.routes):
+            entered = any(route.into in (wiring.calls[index].reading, wiring.calls[index].read) for index in found)
+            if entered and route.source.after is not None:
+                found |= wiring.upstream([route.source.after], moved=False)
+        return found
+
+    def examples(self, stream: str, wiring: Wiring) -> int:
+        """How many examples, or pictures of one, hold a stream's tokens; none where no token of it was met."""
+        met = [self.sizes[call.index] for call in wiring.calls if stream in (call.reading.stream, call.read.stream)]
+        met += [len(route.place) for route in self.routes if route.source.stream == stream]
+        return met[0] if met else 0
 
     def answered(
         self,
@@ -67,6 +84,7 @@ def questions(
     """Each target of one forward pass, checked; `declared`: the rows that speak were named."""
     context = context_of(model, inputs, recording.causal)
     known = trust(model, recording, wired, verify)
+    ways: dict[int, list[Route]] = {}
     for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
         target = settle(given, recording.output, context)
         value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
@@ -75,9 +93,15 @@ def questions(
         logits = logits_behind(target, recording.output, context)
         shape = None if logits is None else type(target).__name__
         check(known, recording, wired, sizes, shape, value, logits, origin, declared)
+        count = len(value)
+        if count not in ways:
+            ways[count] = routes(wired, recording, sizes, count)
+        if wired.moved and not declared:
+            states = [wired.calls[index].state for index in ends(origin, wired, recording.marks)]
+            check_tail(value, wired, recording, sizes, states, ways[count])
         names = names_of(predicted(given, recording.output, context), context)
         apart = len(frontier(origin.calls, wired.calls)) == 1 and _plain(recording.output)
-        yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart)
+        yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart, ways[count])
 
 
 def _plain(output: Any) -> bool:

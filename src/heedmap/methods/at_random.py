@@ -36,9 +36,10 @@ def at_random(
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, True, verify):
             relevance = {}
-            for stream, tokens in wired.tokens.items():
-                met = next(call.index for call in wired.calls if stream in (call.reading.stream, call.read.stream))
-                batch = asked.sizes[met]
+            for stream, tokens in wired.entered.items():
+                batch = asked.examples(stream, wired)
+                if not batch:
+                    continue
                 drawn = [_drawn(tokens, _checksum(inputs, i, batch, f"{seed} {stream}")) for i in range(batch)]
                 numbers = torch.stack(drawn).to(asked.value.device)
                 relevance[stream] = 2 * numbers - 1 if signed else numbers
@@ -56,7 +57,7 @@ def _checksum(inputs: Any, example: int, batch: int, salt: str) -> int:
     """Of all that one example is given."""
     found = zlib.crc32(salt.encode())
     for leaf in pytree.tree_leaves(inputs if isinstance(inputs, (tuple, list, Tensor)) else dict(inputs)):
-        if isinstance(leaf, Tensor) and leaf.ndim and len(leaf) == batch:
-            part = leaf[example].detach().reshape(-1).cpu().contiguous()
+        if isinstance(leaf, Tensor) and leaf.ndim and batch in (len(leaf), 1):
+            part = (leaf[example] if len(leaf) == batch else leaf).detach().reshape(-1).cpu().contiguous()
             found = zlib.crc32(part.view(torch.uint8).numpy().tobytes(), found)
     return found

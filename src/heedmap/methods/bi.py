@@ -60,7 +60,7 @@ def bi(
     thetas: dict[int, Tensor] = {}
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, gradients=by == "head", **given):
-        chains = {state: own_calls(wired, state, TAKES) for state in one.rows}
+        chains = {state: own_calls(wired, one.asked, state, TAKES) for state in one.rows}
         counted = {state: chain[beginning(first, len(chain), BY[by]) :] for state, chain in chains.items()}
         calls = [call for chain in counted.values() for call in chain]
         if by == "token" and not thetas:

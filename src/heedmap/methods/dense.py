@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from heedmap.capture import Recording
 from heedmap.checking import recorded, start_states
 from heedmap.methods.asking import Question, questions
+from heedmap.methods.ways import STAY, Ways, ways, ways_of
 from heedmap.propagation import formed
 from heedmap.records import Call, Heads, Readout, State, Wiring
+from heedmap.routes import size_of
 from heedmap.streams import Declaration
 from heedmap.walk import no_gradient, opening, refuse_detached
 
@@ -32,6 +34,7 @@ class Met(Generic[Taken]):
     taken: Mapping[int, Taken]
     rows: Rows
     readout: tuple[str, ...]
+    ways: Ways
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Seen:
     gradients: Mapping[int, Tensor]  # of the target by these weights; none where they are not asked for
     rows: Rows
     readout: tuple[str, ...]
+    ways: Ways
 
 
 def seen(
@@ -70,7 +74,7 @@ def seen(
         return
     for wired, one in met(model, inputs, targets, take, **given):
         weights, found = ({index: pair[k] for index, pair in one.taken.items()} for k in (0, 1))
-        yield wired, Seen(one.asked, weights, found, one.rows, one.readout)
+        yield wired, Seen(one.asked, weights, found, one.rows, one.readout, one.ways)
 
 
 def met(
@@ -88,11 +92,12 @@ def met(
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
             starts = start_states(readout, asked.origin, wired, recording.marks)
-            meeting = _Meeting(wired, starts, take, asked.value.device)
+            meeting = _Meeting(wired, starts, take, asked)
             recording.backward(asked.value, asked.sizes, meeting.step, keep=asked.more)
             meeting.check_arrived()
             with torch.no_grad(), torch.autocast(asked.value.device.type, enabled=False):
-                yield wired, Met(asked, dict(sorted(meeting.taken.items())), meeting.rows, tuple(meeting.readout))
+                taken = dict(sorted(meeting.taken.items()))
+                yield wired, Met(asked, taken, meeting.rows, tuple(meeting.readout), meeting.ways)
 
 
 def changed(heads: Heads, gradient: Tensor) -> Tensor:
@@ -118,7 +123,7 @@ def opened(
             gradient = call.gradient(reached[state.after], batch)
         else:
             gradient = call.values.new_zeros(call.heads(batch).shape[0], 1, call.counts[0], 1)
-        row, named = opening(state, declared, gradient)
+        row, named = opening(state, declared, gradient, wiring, len(asked.value))
         rows[state] = row.to(asked.value.device)
         readout.append(named)
     return rows, tuple(readout)
@@ -134,35 +139,48 @@ def last_calls(wiring: Wiring, state: State) -> dict[str, Call]:
     return found
 
 
-def heard(wiring: Wiring, weighs: Mapping[int, Tensor], rows: Rows) -> Streams:
-    """The tokens of every stream that the answer hears, through any number of calls.
+def heard(wiring: Wiring, weighs: Mapping[int, Tensor], rows: Rows, ways: Ways) -> Streams:
+    """The tokens of every stream that a call reads, as far as the answer hears them, through any number of calls.
 
     `weighs`: whether there is any weight, (batch, query, key); a masked key has none.
     """
     found: Streams = {}
+
+    def hear(stream: str, told: Tensor) -> None:
+        found[stream] = told | found.get(stream, torch.zeros_like(told))
+
     for state, row in rows.items():
-        found[state.stream] = found.get(state.stream, torch.zeros_like(row, dtype=torch.bool)) | (row != 0)
+        hear(state.stream, row != 0)
     for index in sorted(weighs, reverse=True):
-        call, weighing = wiring.calls[index], weighs[index]
-        told = (found[call.reading.stream][:, :, None] & weighing).any(1)
-        found[call.read.stream] = told | found.get(call.read.stream, torch.zeros_like(told))
+        call = wiring.calls[index]
+        for route in ways.routes:
+            if route.source == call.state and route.into.stream in found:
+                hear(call.reading.stream, route.back(found[route.into.stream].to(torch.float32), None) > 0)
+        if call.reading.stream in found:
+            hear(call.read.stream, (found[call.reading.stream][:, :, None] & weighs[index]).any(1))
     return found
 
 
 def rolled(
-    wiring: Wiring, maps: Mapping[int, Tensor], rows: Rows, *, normalised: bool = False
+    wiring: Wiring, maps: Mapping[int, Tensor], rows: Rows, *, normalised: bool = False, ways: Ways = STAY
 ) -> tuple[Streams, Streams]:
     """What flows from the answer's rows through maps (batch, query, key), and what of the rows stays where it began.
 
     Last call first, R[read] += R[reading] @ map, each state by itself; `normalised`: every row of I + map is first
-    divided by its sum. Where the first calls are left out, the walk ends before them.
+    divided by its sum. Calls that are left out are not read through.
     """
     flow: dict[State, Tensor] = {}
     start = dict(rows)
-    for index in sorted(maps, reverse=True):
-        call, map = wiring.calls[index], maps[index]
+    for call in reversed(wiring.calls):
+        ways.arrive(call.state, flow, start)
         came, stayed = flow.pop(call.state, None), start.pop(call.state, None)
         if came is None and stayed is None:
+            continue
+        map = maps.get(call.index)
+        if map is None:
+            for held, row in ((flow, came), (start, stayed)):
+                if row is not None:
+                    add(held, call.reading, row)
             continue
         share = 1 / (1 + map.sum(-1)) if normalised else map.new_ones(map.shape[:-1])
         came, stayed = (None if row is None else row * share for row in (came, stayed))
@@ -170,6 +188,8 @@ def rolled(
             if row is not None:
                 add(held, call.reading, row)
                 add(flow, call.read, pulled(row, map))
+    for stream in wiring.entered:
+        ways.arrive(State(stream), flow, start)
     return aligned(wiring, _summed(flow), _summed(start))
 
 
@@ -179,9 +199,9 @@ def pulled(row: Tensor, map: Tensor) -> Tensor:
 
 
 def aligned(wiring: Wiring, flow: Streams, start: Streams | None = None) -> tuple[Streams, Streams]:
-    """What flowed from each stream, and what each began with: both of the same streams, zeros where only one is."""
+    """What flowed from each stream that entered, and what each began with: zeros where only one is."""
     start = start or {}
-    reached = [stream for stream in wiring.tokens if stream in flow or stream in start]
+    reached = [stream for stream in wiring.entered if stream in flow or stream in start]
     return (
         {stream: flow[stream] if stream in flow else torch.zeros_like(start[stream]) for stream in reached},
         {stream: start[stream] if stream in start else torch.zeros_like(flow[stream]) for stream in reached},
@@ -213,25 +233,27 @@ def _looked_at(
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
             starts = start_states(readout, asked.origin, wired, recording.marks)
             with torch.autocast(asked.value.device.type, enabled=False):
+                back = ways_of(recording, wired, asked)
                 rows, named = opened(recording, wired, asked, starts)
                 with torch.no_grad():
-                    upstream = wired.upstream(state.after for state in starts if state.after is not None)
-                    calls = {index: recording.calls[index].heads(asked.sizes[index]) for index in sorted(upstream)}
+                    upstream = sorted(asked.upstream(wired, starts))
+                    calls = {index: recording.calls[index].heads(asked.sizes[index]) for index in upstream}
                     weights = {index: formed(heads).to(asked.value.device) for index, heads in calls.items()}
-                    yield wired, Seen(asked, weights, {}, rows, named)
+                    yield wired, Seen(asked, weights, {}, rows, named, back)
 
 
 class _Meeting(Generic[Taken]):
     """One backward pass, call by call, last first; all that is taken lies on one device."""
 
     def __init__(
-        self, wiring: Wiring, starts: Mapping[State, Readout | None], take: Take[Taken], device: torch.device
+        self, wiring: Wiring, starts: Mapping[State, Readout | None], take: Take[Taken], asked: Question
     ) -> None:
         self._wiring = wiring
         self._starts = starts
         self._take = take
-        self._device = device
-        self._upstream = wiring.upstream(state.after for state in starts if state.after is not None)
+        self._asked = asked
+        self._sizes: dict[State, Tensor] = {}
+        self._upstream = asked.upstream(wiring, starts)
         self.taken: dict[int, Taken] = {}
         self.rows: dict[State, Tensor] = {}
         self.readout: list[str] = []
@@ -243,17 +265,23 @@ class _Meeting(Generic[Taken]):
             refuse_detached(call, self.taken)
             self.taken[index] = self._here(self._take(heads, gradient))
         if call.state in self._starts:
-            row, named = opening(call.state, self._starts[call.state], gradient)
-            self.rows[call.state] = row.to(self._device)
+            row, named = opening(call.state, self._starts[call.state], gradient, self._wiring, len(self._asked.value))
+            self.rows[call.state] = row.to(self._asked.value.device)
             self.readout.append(named)
+        if any(route.source == call.state for route in self._asked.routes):
+            self._sizes[call.state] = size_of(gradient)
         return False, None
 
+    @property
+    def ways(self) -> Ways:
+        return ways(self._asked, self._sizes)
+
     def check_arrived(self) -> None:
-        met = self._wiring.upstream(state.after for state in self.rows if state.after is not None)
+        met = self._asked.upstream(self._wiring, self.rows)
         for index in sorted(met - self.taken.keys(), reverse=True):
             raise no_gradient(self._wiring.calls[index].state, self._wiring)
 
     def _here(self, taken: Any) -> Any:
         if isinstance(taken, tuple):
             return tuple(map(self._here, taken))
-        return taken.to(self._device) if isinstance(taken, Tensor) else taken
+        return taken.to(self._asked.value.device) if isinstance(taken, Tensor) else taken

@@ -52,7 +52,7 @@ def dix(
     explanations = []
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, gradients=False, **given):
-        chains = [own_calls(wired, state, TAKES) for state in one.rows]
+        chains = [own_calls(wired, one.asked, state, TAKES) for state in one.rows]
         again = Again.of(model, inputs, one.asked, batch_size)
         several = [_scaled(chains, one.weights, depth, official) for depth in range(DEPTH)]
         several = [scaled for scaled in several if scaled]
@@ -61,7 +61,8 @@ def dix(
         for number, scaled in enumerate(several):
             told = _after(progress, number, len(several))
             maps = _maps(again, wiring, one.rows, steps, dict(edits or {}), scaled, told)
-            for held, found in zip((flow, start), dense.rolled(wired, maps, one.rows, normalised=True), strict=True):
+            rolled = dense.rolled(wired, maps, one.rows, normalised=True, ways=one.ways)
+            for held, found in zip((flow, start), rolled, strict=True):
                 for stream, row in found.items():
                     dense.add(held, stream, row)
         name = "dix:official" if official else "dix:clean"

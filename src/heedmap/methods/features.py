@@ -19,6 +19,7 @@ from heedmap.checking import recorded, start_states
 from heedmap.errors import UnsupportedError
 from heedmap.methods import dense
 from heedmap.methods.asking import questions
+from heedmap.methods.ways import ways_of
 from heedmap.propagation import formed
 from heedmap.records import Call, Explanation, Readout
 from heedmap.streams import Declaration
@@ -73,11 +74,15 @@ def features_of(call: Call, recording: Recording, made: Made, takes: str) -> Ten
         or not tokens.requires_grad
         or recording.origin(tokens) != seen.origins[2]
     ):
-        raise UnsupportedError(
-            f"The values of call {call.index} ({call.module}) are not a linear map of the tokens of {call.read}, so "
-            f"their features are not known. {takes}"
-        )
+        raise _unknown(call, takes)
     return tokens
+
+
+def _unknown(call: Call, takes: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"The values of call {call.index} ({call.module}) are not a linear map of the tokens of {call.read}, so "
+        f"their features are not known. {takes}"
+    )
 
 
 def laid(tensor: Tensor, call: Call) -> Tensor:
@@ -125,6 +130,7 @@ def on_features(
     with made, recorded(model, inputs, wiring, verify, edits, stems=True) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
             starts = start_states(readout, asked.origin, wired, recording.marks)
+            ways = ways_of(recording, wired, asked)
             with torch.autocast(asked.value.device.type, enabled=False):
                 rows, named = dense.opened(recording, wired, asked, starts)
             reads = [(state, call) for state in rows for call in dense.last_calls(wired, state).values()]
@@ -136,9 +142,12 @@ def on_features(
                     weights = formed(recording.calls[call.index].heads(asked.sizes[call.index]))
                     keys = counted(weights, rows[state] if call.read.stream == state.stream else None)
                     gradient = torch.zeros_like(tokens) if gradient is None else gradient
-                    map = form(laid(tokens, call), laid(gradient, call), keys.to(tokens.device))
+                    if laid(tokens, call).shape[:2] != keys.shape:
+                        raise _unknown(call, takes)
+                    parts = laid(tokens, call), laid(gradient, call), keys.to(tokens.device)
+                    map = form(*(ways.whole(part) for part in parts)).view_as(keys)
                     dense.add(flow, call.read.stream, silenced(map.to(asked.value.device), weights, keys))
-            relevance, begun = dense.aligned(wired, flow)
+                relevance, begun = dense.aligned(wired, ways.home(flow))
             where = [*named, *(f"{call.read}, as call {call.index} reads it" for _, call in reads)]
             explanations.append(asked.answered(f"{name}:tokens", "", relevance, begun, wired, where))
     return explanations

@@ -47,7 +47,7 @@ def flow(
     for wired, one in dense.seen(model, inputs, targets, gradients=False, **given):
         found: dense.Streams = {}
         for state, row in one.rows.items():
-            layers = [one.weights[call.index].mean(1) for call in reversed(own_calls(wired, state, TAKES))]
+            layers = [one.weights[call.index].mean(1) for call in reversed(own_calls(wired, one.asked, state, TAKES))]
             flows = [greatest([layer[i] for layer in layers], row[i]) for i in range(len(row))]
             dense.add(found, state.stream, torch.stack(flows).to(row))
         relevance, starts = dense.aligned(wired, found)

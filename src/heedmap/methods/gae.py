@@ -11,6 +11,9 @@ reads s, or another stream q, with the positive map A = mean over heads of max(g
 each from the states that the call read, so LXMERT's two directions use the same old ones, and DETR has no rule 11
 because its picture never reads the queries. What a third stream gave to q is passed on as in 11.
 
+Tokens that are moved between calls begin a matrix of their own, whose row is then read on where they were: the same as
+one matrix throughout, where they read one another alone. Where another stream reads them rule 10 is not defined.
+
 The rules need whole matrices, forward: maps are dense here, and so is R. Matrices below hold R - I, so that the 1 of
 the identity does not drown what was added. Where S is 0 the row stays 0.
 
@@ -28,7 +31,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from heedmap.errors import UnsupportedError
 from heedmap.methods import dense
+from heedmap.methods.ways import Ways
 from heedmap.propagation import formed
 from heedmap.records import Call, Explanation, Heads, Readout, State, Wiring
 from heedmap.streams import Declaration
@@ -53,8 +58,8 @@ def gae(
     given = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, met in dense.met(model, inputs, targets, _map, **given):
         maps, weighs = ({index: pair[k] for index, pair in met.taken.items()} for k in (0, 1))
-        heard = dense.heard(wired, weighs, met.rows) if official else None
-        flow, start = _read(_relevance(wired, maps, heard), met.rows, wired)
+        heard = dense.heard(wired, weighs, met.rows, met.ways) if official else None
+        flow, start = _read(_relevance(wired, maps, heard), met.rows, wired, met.ways)
         name = "gae:official" if official else "gae:clean"
         explanations.append(met.asked.answered(name, "positive", flow, start, wired, met.readout))
     return explanations
@@ -72,6 +77,12 @@ def _relevance(wiring: Wiring, maps: Mapping[int, Tensor], heard: Heard | None) 
     for index in sorted(maps):
         call = wiring.calls[index]
         reading, read = held.get(call.reading, {}), held.get(call.read, {})
+        if call.kind == "B" and {call.reading.stream, call.read.stream} & wiring.moved.keys():
+            raise UnsupportedError(
+                f"Call {index} ({call.module}): {call.reading} reads {call.read}, and tokens of one were moved before. "
+                "gae takes models in which tokens that are moved read one another alone: its rule 10 divides by all "
+                "that a stream has read of itself. Use heed or rollout here."
+            )
         held[call.state] = _sum(reading, _taken(call, maps[index], reading, read, heard))
     return held
 
@@ -104,15 +115,23 @@ def _whole(added: Tensor | None, heard: Tensor) -> Tensor:
 
 
 def _read(
-    held: Mapping[State, Sources], rows: Mapping[State, Tensor], wiring: Wiring
+    held: Mapping[State, Sources], rows: dense.Rows, wiring: Wiring, ways: Ways
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The answer's rows of what was added, and where they stand."""
-    flow: Sources = {}
-    start: Sources = {}
-    for state, row in rows.items():
-        start = _sum(start, {state.stream: row})
-        flow = _sum(flow, {source: (row[:, :, None] * matrix).sum(1) for source, matrix in held[state].items()})
-    return dense.aligned(wiring, flow, start)
+    """The answer's rows of what was added, and where they stand; rows of moved tokens are read on where they were."""
+    flow: dict[State, Tensor] = {}
+    start = dict(rows)
+    for call in reversed(wiring.calls):
+        ways.arrive(call.state, flow, start)
+        for at in (flow, start):
+            if call.state in at:
+                row = at.pop(call.state)
+                dense.add(at, State(call.state.stream), row)
+                for source, matrix in held[call.state].items():
+                    dense.add(flow, State(source), dense.pulled(row, matrix))
+    for stream in wiring.entered:
+        ways.arrive(State(stream), flow, start)
+    streams = ({state.stream: row for state, row in at.items()} for at in (flow, start))
+    return dense.aligned(wiring, *streams)
 
 
 def _sum(a: Sources, b: Sources) -> Sources:

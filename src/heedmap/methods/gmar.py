@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from heedmap.errors import InputError
 from heedmap.methods import dense
+from heedmap.methods.ways import STAY, Ways
 from heedmap.records import Explanation, Readout
 from heedmap.streams import Declaration
 
@@ -44,15 +45,17 @@ def gmar(
     explanations = []
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, **given):
-        maps = {index: weighed(weights, one.gradients[index], norm) for index, weights in one.weights.items()}
-        flow, start = dense.rolled(wired, maps, one.rows, normalised=True)
+        seen = {index: (weights, one.gradients[index]) for index, weights in one.weights.items()}
+        maps = {index: weighed(*pair, norm, one.ways) for index, pair in seen.items()}
+        flow, start = dense.rolled(wired, maps, one.rows, normalised=True, ways=one.ways)
         explanations.append(one.asked.answered(f"gmar:{norm}", "", flow, start, wired, one.readout))
     return explanations
 
 
-def weighed(weights: Tensor, gradient: Tensor, norm: str) -> Tensor:
+def weighed(weights: Tensor, gradient: Tensor, norm: str, ways: Ways = STAY) -> Tensor:
     """The heads of a call as one map, (batch, query, key)."""
-    sizes = (gradient * (weights > 0)).flatten(2).norm(p=NORMS[norm], dim=-1)
+    p = NORMS[norm]
+    sizes = ways.together((gradient * (weights > 0)).flatten(2).norm(p=p, dim=-1) ** p) ** (1 / p)
     total = sizes.sum(1, keepdim=True)
     shares = (sizes / total).where(total > 0, sizes.new_tensor(1 / sizes.shape[1]))
     return (shares[:, :, None, None] * weights).sum(1)

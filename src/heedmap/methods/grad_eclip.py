@@ -71,7 +71,7 @@ def grad_eclip(
             (heads, _), (_, gradient) = one.taken[call.index], changed[call.index]
             alike = _alike(heads, projections.get(call.index), form) if similarity else None
             dense.add(flow, state.stream, heat(heads, gradient, alike, one.rows[state]))
-        relevance, starts = dense.aligned(wired, flow)
+        relevance, starts = dense.aligned(wired, one.ways.home(flow))
         explanations.append(one.asked.answered(f"grad-eclip:{form}", "", relevance, starts, wired, one.readout))
     return explanations
 

@@ -14,31 +14,16 @@ the residual carries too, norms coming behind it (BERT, DETR), the gradient is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import partial
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from heedmap.methods.features import on_features
-from heedmap.records import Explanation, Readout
-from heedmap.streams import Declaration
-
-
-def gradcam(
-    model: nn.Module,
-    inputs: Any,
-    targets: Sequence[Any],
-    *,
-    wiring: Declaration | None = None,
-    readout: Readout | Sequence[Readout] | None = None,
-    verify: str | bool = "once",
-    edits: Mapping[int, Tensor] | None = None,
-) -> list[Explanation]:
-    """Explain each target of one input, with one forward pass for all of them."""
-    given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
-    return on_features("gradcam", _map, model, inputs, targets, **given)
 
 
 def _map(features: Tensor, gradient: Tensor, counts: Tensor) -> Tensor:
     mean = (gradient * counts[:, :, None]).sum(1, keepdim=True) / counts.sum(1).clamp(min=1)[:, None, None]
     return (mean * features).sum(-1).clamp(min=0)
+
+
+gradcam = partial(on_features, "gradcam", _map)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from heedmap.errors import InputError
 from heedmap.methods import dense
 from heedmap.methods.features import counted, silenced
+from heedmap.methods.ways import STAY, Ways
 from heedmap.records import Explanation, Readout
 from heedmap.streams import Declaration
 
@@ -48,22 +49,24 @@ def gradcam_attention(
     explanations = []
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, **given):
-        heard = dense.heard(wired, {index: (each > 0).any(1) for index, each in one.weights.items()}, one.rows)
+        weighs = {index: (each > 0).any(1) for index, each in one.weights.items()}
+        heard = dense.heard(wired, weighs, one.rows, one.ways)
         flow: dense.Streams = {}
         for state, row in one.rows.items():
             for stream, call in dense.last_calls(wired, state).items():
                 weights, gradient = one.weights[call.index], one.gradients[call.index]
                 keys = counted(weights, row if stream == state.stream and over == "others" else None)
-                counts = (weights > 0).any(1) & keys[:, None] & heard[state.stream][:, :, None]
-                dense.add(flow, stream, silenced(_row(weights, gradient, row, counts), weights, keys))
-        relevance, starts = dense.aligned(wired, flow)
+                counts = weighs[call.index] & keys[:, None] & heard[state.stream][:, :, None]
+                dense.add(flow, stream, silenced(_row(weights, gradient, row, counts, one.ways), weights, keys))
+        relevance, starts = dense.aligned(wired, one.ways.home(flow))
         name = f"gradcam-attention:{over}"
         explanations.append(one.asked.answered(name, "", relevance, starts, wired, one.readout))
     return explanations
 
 
-def _row(weights: Tensor, gradient: Tensor, row: Tensor, counts: Tensor) -> Tensor:
+def _row(weights: Tensor, gradient: Tensor, row: Tensor, counts: Tensor, ways: Ways = STAY) -> Tensor:
     """The answer's row of M; `counts`: which pairs (batch, query, key) the mean is over."""
-    importance = (gradient * counts[:, None]).sum((2, 3)) / counts.sum((1, 2)).clamp(min=1)[:, None]
+    total = ways.together((gradient * counts[:, None]).sum((2, 3)))
+    importance = total / ways.together(counts.sum((1, 2))).clamp(min=1)[:, None]
     map = (importance[:, :, None, None] * weights).mean(1).clamp(min=0)
     return dense.pulled(row, map)

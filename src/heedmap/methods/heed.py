@@ -11,12 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from heedmap.checking import Wire, followed, noised, recorded, start_states
+from heedmap.checking import noised, recorded, start_states
 from heedmap.correction import correction as correction_named
 from heedmap.methods.asking import questions
 from heedmap.records import Explanation, Readout
-from heedmap.routes import Route, check_tail, routes
-from heedmap.streams import Declaration, infer
+from heedmap.streams import Declaration
 from heedmap.walk import Walk
 
 
@@ -34,24 +33,14 @@ def heed(
 ) -> list[Explanation]:
     """Explain each target of one input, with one forward pass for all of them; `edits` as in `record`."""
     correct = correction_named(correction)
-
-    def explained(wire: Wire) -> list[Explanation]:
-        explanations = []
-        ways: dict[int, list[Route]] = {}
-        with recorded(model, inputs, wiring, verify, edits, wire is not infer, wire) as (recording, wired):
-            for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-                starts = start_states(readout, asked.origin, wired, recording.marks)
-                link = noised(noise, correction, wired)
-                count = len(asked.value)
-                if count not in ways:
-                    ways[count] = routes(wired, recording, asked.sizes, count)
-                if readout is None:
-                    check_tail(asked.value, wired, recording, asked.sizes, starts, ways[count])
-                walk = Walk(wired, correct, starts, link, ways[count], count)
-                recording.backward(asked.value, asked.sizes, walk.step, keep=asked.more)
-                flow, start = walk.finish()
-                told = {} if link is None else {"noise": str(link)}
-                explanations.append(asked.answered("heed", correction, flow, start, wired, walk.readout, told))
-        return explanations
-
-    return followed(model, explained)
+    explanations = []
+    with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
+        for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
+            starts = start_states(readout, asked.origin, wired, recording.marks)
+            link = noised(noise, correction, wired)
+            walk = Walk(wired, correct, starts, link, asked.routes, len(asked.value))
+            recording.backward(asked.value, asked.sizes, walk.step, keep=asked.more)
+            flow, start = walk.finish()
+            told = {} if link is None else {"noise": str(link)}
+            explanations.append(asked.answered("heed", correction, flow, start, wired, walk.readout, told))
+    return explanations

@@ -54,7 +54,7 @@ def ig(
     explanations = []
     for asked in every:
         given = integrated(Again.of(model, inputs, asked, batch_size), steps, progress)
-        relevance, pixels = placed("ig", given, wired)
+        relevance, pixels = placed("ig", given, asked, wired)
         starts = {stream: torch.zeros_like(flow) for stream, flow in relevance.items()}
         told = {"steps": str(steps)}
         explained = asked.answered("ig:zero", "", relevance, starts, wired, ["every input"], told)

@@ -47,7 +47,7 @@ def inputxgradient(
             tensors = list(entered.values())
             found = torch.autograd.grad(asked.value.sum(), tensors, retain_graph=asked.more, allow_unused=True)
             products = {name: _product(x, g) for (name, x), g in zip(entered.items(), found, strict=True)}
-            relevance, pixels = placed("inputxgradient", products, wired)
+            relevance, pixels = placed("inputxgradient", products, asked, wired)
             starts = {stream: torch.zeros_like(each) for stream, each in relevance.items()}
             where = [f"{name}, as it enters the model" for name in entered]
             e = asked.answered("inputxgradient:sum", "", relevance, starts, wired, where)

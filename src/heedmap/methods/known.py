@@ -26,6 +26,7 @@ class Method:
     variants: Mapping[str, Mapping[str, Any]]  # what may stand behind the name, as in "gae:official", and its options
     says: str
     anywhere: bool = True  # whether it takes every model; one that does not refuses the others, and says which it takes
+    follows: bool = False  # whether tokens moved between calls are followed, by a `wiring` that it is then given
 
 
 class Methods(MutableMapping[str, Method]):

@@ -70,7 +70,7 @@ def lrp(
 
 
 def _refuse_declared(wiring: Wiring) -> None:
-    declared = [stream for stream in wiring.tokens if stream not in wiring.layouts]
+    declared = [stream for stream in wiring.entered if stream not in wiring.layouts]
     if declared:
         raise UnsupportedError(
             f"lrp follows relevance to where tokens were laid out, which is not known of the declared stream "

@@ -32,6 +32,7 @@ from heedmap.checking import start_states
 from heedmap.methods import dense
 from heedmap.methods.asking import questions
 from heedmap.methods.relevance import taped
+from heedmap.methods.ways import ways_of
 from heedmap.records import Call, Explanation, Readout, State
 from heedmap.streams import Declaration
 
@@ -56,8 +57,9 @@ def partial_lrp(
             rows, named = dense.opened(recording, wired, asked, starts)
             last = {state: dense.last_calls(wired, state) for state in rows}
             came = relevance.arrived(asked, only={call.index for calls in last.values() for call in calls.values()})
+            ways = ways_of(recording, wired, asked)
             with torch.no_grad(), torch.autocast(asked.value.device.type, enabled=False):
-                flow, begun = dense.aligned(wired, _read(rows, last, came.weights, signed))
+                flow, begun = dense.aligned(wired, ways.home(_read(rows, last, came.weights, signed)))
             name = rules if signed is None else "signed"
             told = {} if signed is None else {"rules": rules}
             explanations.append(asked.answered(f"partial-lrp:{name}", "", flow, begun, wired, named, told))

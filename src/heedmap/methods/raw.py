@@ -37,6 +37,6 @@ def raw(
         for state, row in one.rows.items():
             for stream, call in dense.last_calls(wired, state).items():
                 dense.add(flow, stream, dense.pulled(row, one.weights[call.index].mean(1)))
-        relevance, starts = dense.aligned(wired, flow)
+        relevance, starts = dense.aligned(wired, one.ways.home(flow))
         explanations.append(one.asked.answered("raw:mean", "", relevance, starts, wired, one.readout))
     return explanations

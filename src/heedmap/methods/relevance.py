@@ -83,11 +83,12 @@ class Pass:
                 for index, each in self._book.weights.items():
                     weights[index] = weights[index] + each if index in weights else each
                 for stream, (number, each) in came.items():
-                    tokens.setdefault(stream, []).append(_by_token(each, self._wiring.tokens[stream], example))
+                    tokens.setdefault(stream, []).append(self._by_token(each, stream, asked, example))
                     self._paint(stream, number, each)
-                painted += [] if self._book.painted is None else [self._book.painted[example]]
-        whole = {name: torch.stack(tokens[name]) for name in self._wiring.tokens if name in tokens}
-        return Arrived(weights, whole, torch.stack(painted) if painted else None)
+                if self._book.painted is not None:
+                    painted.append(self._book.painted.unflatten(0, (len(asked.value), -1))[example])
+        whole = {name: torch.cat(tokens[name]) for name in self._wiring.tokens if name in tokens}
+        return Arrived(weights, whole, torch.cat(painted) if painted else None)
 
     def _paint(self, stream: str, number: int, relevance: Tensor) -> None:
         """Follow a picture's tokens to its pixels, where only a convolution of the picture itself lies between."""
@@ -166,7 +167,29 @@ class Pass:
         """The stream of which all relevance that is on its way is here."""
         stream = self._stream(number)
         alone = stream is not None and all(self._stream(other) != stream for other in pending if other != number)
-        return stream if alone else None
+        return stream if alone and (not self._wiring.moved or self._as_entered(number, stream)) else None
+
+    def _as_entered(self, number: int, stream: str | None) -> bool:
+        """Whether the tokens of a tensor stand as they were laid out: in windows they do not."""
+        layouts, shape = self._wiring.layouts.get(stream or "", 0), tuple(self._tape.tensor(number).shape)
+        for base in (base for bit, base in enumerate(self._recording.bases) if layouts >> bit & 1):
+            if not base.operation.startswith("conv"):
+                if shape[:-1] == base.shape[:-1]:
+                    return True
+            elif shape == base.shape or shape[:-1] in ((base.shape[0], base.tokens), (base.tokens,)):
+                return True
+        return False
+
+    def _by_token(self, relevance: Tensor, stream: str, asked: Question, example: int) -> Tensor:
+        """The relevance of each token of one example, or of each of its pictures, (picture, token)."""
+        tokens = self._wiring.tokens[stream]
+        if not self._wiring.moved:
+            return _by_token(relevance, tokens, example)[None]
+        if relevance.ndim == 4 and relevance.shape[-2:].numel() == tokens:
+            relevance = relevance.flatten(2).mT
+        if relevance.shape[:-1].numel() != asked.examples(stream, self._wiring) * tokens:
+            raise _laid_out(relevance, tokens)
+        return relevance.sum(-1).reshape(len(asked.value), -1, tokens)[example]
 
     def _stream(self, number: int) -> str | None:
         """The stream that a tensor is a part of, before any attention."""
@@ -182,11 +205,15 @@ def _by_token(relevance: Tensor, tokens: int, example: int) -> Tensor:
         return relevance.sum((0, 1)).flatten()
     axes = [axis for axis in range(relevance.ndim - 1) if relevance.shape[axis] == tokens]
     if not axes or relevance.ndim > 3:
-        raise UnsupportedError(
-            f"{tokens} tokens were laid out as {tuple(relevance.shape)}. heedmap expected (batch, token, channel)."
-        )
+        raise _laid_out(relevance, tokens)
     if len(axes) == 2:  # as many tokens as examples
         rows = relevance.flatten(1).any(1)
         rows[example] = False
         axes = [0] if bool(rows.any()) else [1]
     return relevance.sum([axis for axis in range(relevance.ndim) if axis != axes[0]])
+
+
+def _laid_out(relevance: Tensor, tokens: int) -> UnsupportedError:
+    return UnsupportedError(
+        f"{tokens} tokens were laid out as {tuple(relevance.shape)}. heedmap expected (batch, token, channel)."
+    )

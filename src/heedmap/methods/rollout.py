@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from heedmap.errors import InputError
+from heedmap.errors import InputError, UnsupportedError
 from heedmap.methods import dense
 from heedmap.records import Explanation, Readout, State, Wiring
 from heedmap.streams import Declaration
@@ -63,13 +63,22 @@ def rollout(
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, gradients=False, **given):
         weighs = {index: (weights > 0).any(1) for index, weights in one.weights.items()}
-        heard = dense.heard(wired, weighs, one.rows)
+        if official and wired.moved:
+            raise UnsupportedError(
+                f"Tokens of {', '.join(wired.moved)} were moved between calls. rollout:official takes models in which "
+                "each stream is rolled up as it stands, such as DETR and LXMERT. Use rollout:mean here."
+            )
+        heard = dense.heard(wired, weighs, one.rows, one.ways)
         counts = {index: each & heard[wired.calls[index].reading.stream][:, :, None] for index, each in weighs.items()}
-        maps = {index: kept(FUSED[heads](each), counts[index], discard) for index, each in one.weights.items()}
+        maps = {index: FUSED[heads](each) for index, each in one.weights.items()}
+        maps = {
+            index: kept(one.ways.whole(map), one.ways.whole(counts[index]), discard).view_as(map)
+            for index, map in maps.items()
+        }
         if official:
             flow, start = joined_once(wired, maps, one.rows, heard)
         else:
-            flow, start = dense.rolled(wired, maps, one.rows, normalised=normalised)
+            flow, start = dense.rolled(wired, maps, one.rows, normalised=normalised, ways=one.ways)
         explanations.append(one.asked.answered(f"rollout:{name}", "", flow, start, wired, one.readout, told))
     return explanations
 

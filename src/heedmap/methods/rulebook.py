@@ -30,10 +30,11 @@ ROUTED = frozenset(
     """
     view reshape reshape_as transpose permute movedim moveaxis swapaxes t flatten unflatten unsqueeze squeeze expand
     expand_as broadcast_to repeat repeat_interleave chunk split tensor_split unbind select narrow getitem get cat stack
-    where masked_fill roll flip pad index_select gather take_along_dim tile
+    where masked_fill masked_scatter roll flip pad index_select gather take_along_dim tile
     """.split()
 )
 PRODUCTS = frozenset("matmul rmatmul bmm mm einsum baddbmm".split())
+POOL = "adaptive_avg_pool1d"  # to one: a mean
 CASTS = frozenset("detach view_as to type type_as float double half bfloat16 contiguous clone".split())
 MAPS = frozenset("linear conv1d conv2d conv3d addmm".split())
 
@@ -76,7 +77,7 @@ class Rulebook:
                 return self._scaled(operation, relevance, name)
             if name in UNCHANGED:
                 return [self._to(operation.takes[0], relevance)]
-            if name in ("sum", "mean"):
+            if name in ("sum", "mean", POOL):
                 return self._summed(operation, relevance)
             if name in PRODUCTS:
                 return self._multiplied(operation, relevance, name)
@@ -166,6 +167,8 @@ class Rulebook:
     def _summed(self, operation: Operation, relevance: Tensor) -> Shares:
         x = self._wide(operation.takes[0])
         given = operation.kwargs.get("dim", operation.args[1] if len(operation.args) > 1 else None)
+        if operation.name == POOL:
+            given = -1 if relevance.shape[-1] == 1 else None
         if given is None:
             raise _no_rule(operation)
         axes = [axis % x.ndim for axis in ((given,) if isinstance(given, int) else given)]

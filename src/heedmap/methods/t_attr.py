@@ -33,7 +33,8 @@ from heedmap.errors import InputError
 from heedmap.methods import dense
 from heedmap.methods.asking import questions
 from heedmap.methods.relevance import taped
-from heedmap.records import Explanation, Heads, Readout, Wiring
+from heedmap.methods.ways import ways_of
+from heedmap.records import Explanation, Heads, Readout, State, Wiring
 from heedmap.streams import Declaration
 from heedmap.walk import no_gradient
 
@@ -61,14 +62,16 @@ def t_attr(
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
             starts = start_states(readout, asked.origin, wired, recording.marks)
             rows, named = dense.opened(recording, wired, asked, starts)
-            upstream = wired.upstream(state.after for state in rows if state.after is not None)
+            upstream = asked.upstream(wired, rows)
+            ways = ways_of(recording, wired, asked)
             maps = _Maps(relevance.arrived(asked, only=upstream).weights)
             recording.backward(asked.value, asked.sizes, maps.step, keep=asked.more)
             for index in sorted(upstream - maps.found.keys(), reverse=True):
                 raise no_gradient(wired.calls[index].state, wired)
-            walked = {index: maps.found[index] for index in upstream if _before(wired, index) >= start}
+            behind = [index for index in upstream if _before(wired, wired.calls[index].reading) >= start]
+            walked = {index: maps.found[index] for index in behind}
             with torch.no_grad(), torch.autocast(asked.value.device.type, enabled=False):
-                flow, begun = dense.rolled(wired, walked, rows)
+                flow, begun = dense.rolled(wired, walked, rows, ways=ways)
             name = "official" if start == 1 and rules == "ours" else rules
             told = {"start": str(start)} if start else {}
             explanations.append(asked.answered(f"t-attr:{name}", "positive", flow, begun, wired, named, told))
@@ -90,9 +93,9 @@ class _Maps:
         return False, None
 
 
-def _before(wiring: Wiring, index: int) -> int:
-    """How many calls have written the stream that a call reads into."""
-    before, state = 0, wiring.calls[index].reading
-    while state.after is not None:
-        before, state = before + 1, wiring.calls[state.after].reading
-    return before
+def _before(wiring: Wiring, state: State) -> int:
+    """How many calls have written a stream before; of tokens that were moved the most that any of them met."""
+    if state.after is not None:
+        return 1 + _before(wiring, wiring.calls[state.after].reading)
+    sources = wiring.moved[state.stream].sources if state.stream in wiring.moved else ()
+    return max((_before(wiring, source) for source in sources), default=0)

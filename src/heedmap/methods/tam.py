@@ -45,7 +45,7 @@ def tam(
     explanations = []
     given: dict[str, Any] = {"wiring": wiring, "readout": readout, "verify": verify, "edits": edits}
     for wired, one in dense.seen(model, inputs, targets, gradients=False, **given):
-        chains = {state: own_calls(wired, state, TAKES) for state in one.rows}
+        chains = {state: own_calls(wired, one.asked, state, TAKES) for state in one.rows}
         again = Again.of(model, inputs, one.asked, batch_size)
         felt_by = felt(again, [chain[-1].index for chain in chains.values()], steps, edits, progress)
         flow: dense.Streams = {}
