@@ -72,7 +72,7 @@ def _recorded(
 
 def followed(model: nn.Module, explained: Callable[[Wire], Result]) -> Result:
     """A result by the wiring as it stands; where tokens are moved between calls, by following them."""
-    refused = None
+    refused, before = None, torch.get_rng_state()
     if model not in _moving:
         try:
             return explained(infer)
@@ -80,6 +80,7 @@ def followed(model: nn.Module, explained: Callable[[Wire], Result]) -> Result:
             refused = error
     apart = set(_moving.get(model, ()))
     while True:
+        torch.set_rng_state(before)  # it is still the same run, of a model that draws numbers
         try:
             found = explained(partial(follow, apart=apart))
         except Apart as found_out:

@@ -146,6 +146,14 @@ def test_tokens_picked_by_what_they_say_are_followed():
     right(model, x, moved(maps(model, (x,), LABEL), {0: IDENTITY[order]}))
 
 
+def test_where_tokens_are_drawn_to_is_where_one_forward_pass_puts_them():
+    model, x = Tower(between(lambda s, x: x[:, torch.randperm(TOKENS)])), tokens()
+    torch.manual_seed(5)
+    value = model(x)[:, LABEL]
+    torch.manual_seed(5)
+    torch.testing.assert_close(heedmap.explain(model, (x,), logit(LABEL)).value, value.detach())
+
+
 def test_tokens_that_become_one_share_what_reaches_it():
     """The walk of the halves, told apart by where their gradients are: the sum stays, and each has its part."""
 
