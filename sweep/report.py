@@ -12,7 +12,7 @@ from .trying import SINGLE_TOLERANCE, TOLERANCE, Tried
 
 STATUSES = {
     "equal": "explained, and equal to the oracle",
-    "moved": "explained, tokens moved between calls, and equal to the oracle in some order",
+    "moved": "explained, tokens moved between calls, and equal to the oracle",
     "differs": "explained, and **not** equal to the oracle",
     "not compared": "explained, not compared",
     "refused": "refused",
@@ -20,6 +20,7 @@ STATUSES = {
     "no attention": "without attention that heedmap knows",
     "not built": "not built",
 }
+EQUAL = {"equal": "equal", "moved": "equal, moved"}
 # Why a class was refused: the first pattern found in the message names the kind.
 KINDS = (
     (
@@ -85,15 +86,15 @@ ABOUT = {
 
 
 def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: float, workers: int) -> list[str]:
-    equal = [each for each in tried if each.status in ("equal", "moved")]
-    single = [each for each in equal if each.status == "equal"]
+    equal = [each for each in tried if each.status in EQUAL]
+    single = [each for each in equal if each.short is not None]
     worst = max((each.difference or 0.0 for each in equal), default=0.0)
     alone = sum(on_words_alone(each) for each in equal)
     blind = sum((each.short or 0.0) <= (SINGLE_TOLERANCE if each.single else TOLERANCE) for each in single)
     return [
         f"**{len(equal)} of {len(tried)} model classes are explained and equal to the oracle** "
-        f"({len({each.model_type for each in equal})} model types; {counted['moved']} of them, whose tokens are moved, "
-        f"in some order), {counted['refused']} are refused, {counted['differs']} differ.",
+        f"({len({each.model_type for each in equal})} model types; in {counted['moved']} classes tokens are moved "
+        f"between calls), {counted['refused']} are refused, {counted['differs']} differ.",
         "",
         f"torch {version('torch')}, transformers {version('transformers')}, {datetime.date.today().isoformat()}; "
         f"{seconds / 60:.0f} minutes in {workers} processes. `make sweep` writes this page; "
@@ -104,10 +105,12 @@ def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: fl
         "has by default: a logit of the last row, or a fixed random direction of the last row's state. The oracle "
         "(`sweep/oracle.py`) takes nothing from heedmap. It runs the model on eager attention, keeps all weights and "
         "their gradients, follows every token through the graph by one vector-Jacobian product for each row, and "
-        "multiplies full matrices forward. *Equal*: every entry of every stream within 1e-5 of the largest entry in "
-        "float64, within 1e-3 where a model runs in float32 alone. "
+        "multiplies full matrices forward. Where several tokens became one it shares out by the target's gradient, as "
+        "[heedmap says it does](how-it-works.md#tokens-that-are-moved); where tokens are moved, those of an input are "
+        "compared in the order of their places in it (`sweep/places.py`). *Equal*: every entry of every stream "
+        "within 1e-5 of the largest entry in float64, within 1e-3 where a model runs in float32 alone. "
         f"The largest difference among the equal ones is {worst:.1e}. "
-        f"Leaving the first call out of the oracle would be told in all but {blind} of those compared in order.",
+        f"Leaving the first call out of the oracle would be told in all but {blind} of them.",
         "",
         f"What a class was given is not always all that it takes: {alone} of the equal ones could see or hear, but "
         "were given words alone (marked *words*). A class with another "
@@ -124,8 +127,8 @@ def _explained(tried: Sequence[Tried]) -> list[str]:
     """A row for the classes of a type that were alike: in status, calls and streams."""
     rows: dict[tuple, list[Tried]] = {}
     for each in tried:
-        if each.status in ("equal", "moved", "differs"):
-            told = {"equal": "equal", "moved": "equal, moved"}.get(each.status, "**differs**")
+        if each.status in (*EQUAL, "differs"):
+            told = EQUAL.get(each.status, "**differs**")
             told += ", *words*" if each.status != "differs" and on_words_alone(each) else ""
             told += ", float32" if each.single else ""
             rows.setdefault((each.model_type, told, each.calls, each.streams), []).append(each)

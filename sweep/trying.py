@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from .asking import Ask, asked
+from .comparing import apart, in_order
 from .configuring import HEADS, PAIRS, tiny
 from .feeding import Inputs, feeds, spliced
 from .finding import Found, config_class, model_class
-from .oracle import NotComparedError, Told, truth
+from .oracle import NotComparedError, truth
 
 TOLERANCE = 1e-5  # of the largest entry; attention in eager form weighs in float32 here and there
 SINGLE_TOLERANCE = 1e-3  # where the model runs in float32 alone
@@ -115,7 +115,9 @@ def tried(found: Found) -> dict[str, Any]:
         }
     bound = TOLERANCE if built.dtype == torch.float64 else SINGLE_TOLERANCE
     if explanation.wiring.moved:
-        return {**_in_some_order(explanation.relevance, true.told, bound), **told}
+        flowed = {name: row.flatten() for name, row in explanation.relevance.items()}
+        difference, told["short"] = (in_order(flowed, each) for each in (true.told, true.short))
+        return {"status": "moved" if difference <= bound else "differs", "difference": difference, **told}
     named = {(call.index, end): str(getattr(call, end)) for call in wiring.calls for end in ("reading", "read")}
     flowed = {name: explanation[name][0] for name in explanation.streams}
     difference = apart(flowed, true.told, named)
@@ -123,47 +125,10 @@ def tried(found: Found) -> dict[str, Any]:
     return {"status": "equal" if difference <= bound else "differs", "difference": difference, **told}
 
 
-def _in_some_order(flowed: Mapping[str, Tensor], truths: Sequence[Told], bound: float) -> dict[str, Any]:
-    """Where tokens are moved the oracle counts them as the calls do, heedmap as they entered: the numbers are held
-    against each other in the order of their size."""
-    ours, true = (
-        _nonzero(parts) for parts in ([each.flatten() for each in flowed.values()], [t.flowed for t in truths])
-    )
-    if len(ours) != len(true):
-        return {"status": "not compared", "why": "tokens are moved, and some are nobody's (padding, learned ones)"}
-    difference = float((ours - true).abs().max() / true.abs().max())
-    return {"status": "moved" if difference <= bound else "differs", "difference": difference}
-
-
-def _nonzero(parts: Sequence[Tensor]) -> Tensor:
-    whole = torch.cat([part.double() for part in parts]).nan_to_num(0.0)
-    whole = whole[whole.abs() > 1e-12 * whole.abs().max()]
-    return whole.sort().values
-
-
 def senses(model: nn.Module) -> bool:
     """Whether a model takes pictures or sounds."""
     taken = inspect.signature(model.forward).parameters
     return any(name.startswith(("pixel_values", "input_features", "input_values", "image")) for name in taken)
-
-
-def apart(flowed: dict[str, Tensor], truths: list[Told], named: dict[tuple[int, str], str]) -> float:
-    """The largest difference, by the largest true entry; infinite where the streams are not the same.
-
-    A stream that heedmap does not name has been reached by nothing: in truth nothing flowed from it.
-    """
-    expected = {named[told.call, told.end]: told.flowed for told in truths}
-    if len(expected) < len(truths):
-        return float("inf")
-    differences, nothing = [], torch.zeros(1)
-    for name in {*expected, *flowed}:
-        ours, true = flowed.get(name, nothing), expected.get(name, nothing)
-        if name in flowed and name in expected and ours.shape != true.shape:
-            return float("inf")
-        differences.append((ours.double() - true.double()).abs().max())
-    largest = max((told.flowed.double().abs().max() for told in truths), default=nothing)
-    apart = float(torch.stack(differences).max() / largest)
-    return apart if apart == apart else float("inf")
 
 
 # ---- a model that runs
