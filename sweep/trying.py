@@ -23,6 +23,7 @@ TOLERANCE = 1e-5  # of the largest entry; attention in eager form weighs in floa
 SINGLE_TOLERANCE = 1e-3  # where the model runs in float32 alone
 LARGEST = 30_000_000  # parameters: what is larger is not tiny
 SPREAD = 0.15
+LEAST = 1e-3  # spread of a convolution: SAM's own is 1e-10, and its gradient would be rounding
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def settle(model: nn.Module) -> None:
                 continue
             parameter.requires_grad_()
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            if parameter.ndim == 2:
+            if parameter.ndim == 2 or (parameter.ndim > 2 and float(parameter.std()) < LEAST):
                 parameter.copy_(SPREAD * noise)
             elif parameter.ndim == 1:
                 parameter.add_(0.1 * noise)
