@@ -296,6 +296,7 @@ def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> No
     tokens = wiring.tokens[end.state.stream]
     if end.index in met:
         moving = mark.kind == "move" and not mark.tokenwise and end.state.stream not in wiring.moved
+        moving &= mark.operation != "stack"  # side by side along an axis of their own tokens stay where they are
         refused = mark.kind in ("splice", "unseen", "product") or moving
         refused |= mark.kind == "weighing" and bool({tokens, tokens - 1} & set(mark.sizes) - {0, 1})
         refused &= not mark.after_model or mark.kind == "splice"

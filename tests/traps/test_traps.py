@@ -490,6 +490,44 @@ def test_a_residual_rolled_at_the_last_call_is_refused(calls):
     refused(Tower(path), tokens(), (ReadoutError, WiringError), "readout=|wiring=")
 
 
+CHANNELS_FIRST = {
+    "as it is": lambda x: x.mT,
+    "rolled": lambda x: x.mT.roll(1, -1),
+    "pooled": lambda x: x.mT.mean(-1, keepdim=True),
+    "mixed": lambda x: x.mT @ torch.ones(TOKENS, TOKENS, dtype=x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS_FIRST)
+def test_a_residual_with_channels_first_is_right_where_its_tokens_stay(name):
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head((s.b(x).mT + CHANNELS_FIRST[name](x)).mT[:, 0])
+
+    model, x = Tower(path), tokens()
+    if name == "as it is":
+        right(model, x, flowed(maps(model, (x,), LABEL)))
+    else:
+        refused(model, x, ReadoutError, "readout=")
+
+
+def test_heads_side_by_side_are_right_and_depths_side_by_side_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return torch.stack([s.head(y), s.head2(y)], 1)[:, :, 0].sum(1)
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+    def deep(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return torch.stack([s.head(y), s.head2(x)], 1)[:, :, 0].sum(1)
+
+    refused(Tower(deep), x, ReadoutError, "readout=")
+
+
 def test_two_depths_with_another_input_beside_are_refused():
     def path(s, x, extra):
         x = x + s.a(x)
