@@ -69,6 +69,7 @@ class Inference:
     ) -> None:
         self.seen = calls
         self.names = names
+        self.bases = bases
         self.marks = marks
         self.strong = sum(1 << i for i, base in enumerate(bases) if base.strong)
         self.primary = sum(1 << i for i, name in enumerate(names) if name.kind == "input")
@@ -189,6 +190,7 @@ class Inference:
             )
         state = self.calls[latest[0]].state
         stream = next(known for known in self.streams if known.name == state.stream)
+        stream.bases |= self._words_again(origin.bases & self.strong & ~stream.bases, stream)
         if origin.names & self.primary & ~stream.names or origin.bases & self.strong & ~stream.bases:
             foreign = [n.text for i, n in enumerate(self.names) if origin.names & self.primary & ~stream.names & 1 << i]
             raise WiringError(
@@ -197,6 +199,18 @@ class Inference:
                 f"heedmap expected one state; {_declare(seen)}"
             )
         return state
+
+    def _words_again(self, bits: int, stream: Stream) -> int:
+        """Of some layouts those in which a stream's own words, as they were given, are looked up in another table."""
+        if stream.declared:
+            return 0
+        again = 0
+        for bit, base in enumerate(self.bases):
+            given = base.operation == "embedding" and not base.behind & self.strong
+            own = given and not base.names & self.primary & ~stream.names
+            if bits >> bit & 1 and own and len(base.shape) == 3 and base.tokens == stream.tokens:
+                again |= 1 << bit
+        return again
 
     def _refuse_marks(self, seen: Seen, what: str, origin: Origin, tokens: int) -> None:
         """Refuse what the probe between calls cannot tell: splices of two depths, and mixing before any call."""
@@ -320,6 +334,8 @@ def _check_join(mark: Mark, older: Origin, end: Call, upstream: set[int], wiring
     moved = wiring.moved.get(end.reading.stream) if end.reading.after is None else None
     before = [state.after for state in ((end.reading,) if moved is None else moved.sources) if state.after is not None]
     own = latest == before if moved is None else set(latest) <= set(before)
+    held = all(mark.upstream.calls >> index & 1 for index in before)
+    own |= moved is None and not latest and held  # as they entered they are in what the residual branch holds
     tokenwise = mark.tokenwise or moved is not None  # in windows it is told by where its tokens went
     if mark.after_model or not tokenwise or not own:
         named = " and ".join(str(wiring.calls[i].state) for i in latest) or "the tokens as they entered"

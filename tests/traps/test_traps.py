@@ -552,6 +552,66 @@ def test_a_target_over_hidden_states_of_two_depths_is_refused():
     assert heedmap.explain(model, x, lambda o: o["hidden"][1][:, 0, 0]).readout == ("x@0, row 0",)
 
 
+# -- words that are looked up again -----------------------------------------------------------------------------------
+
+AGAIN = {
+    "as given": lambda again, ids: again(ids),
+    "rolled": lambda again, ids: again(ids.roll(1, 1)),
+    "shifted": lambda again, ids: again(F.pad(ids[:, :-1], (1, 0))),
+    "picked by a list": lambda again, ids: again(ids[:, SWAPPED]),
+    "summed up": lambda again, ids: again(ids.cumsum(1).clamp(max=19)),
+    "rolled afterwards": lambda again, ids: again(ids).roll(1, 1),
+    "pooled": lambda again, ids: again(ids).mean(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("place", ["between", "behind"])
+@pytest.mark.parametrize("name", AGAIN)
+def test_words_looked_up_again_are_right_where_they_are_those_of_their_tokens(name, place):
+    """A second table of the same words, read between two layers and behind the last one."""
+
+    def path(s, ids):
+        x = s.embed(ids)
+        x = x + s.a(x)
+        x = x + s.conv.bias * AGAIN[name](s.again, ids) if place == "between" else x
+        x = x + s.b(x)
+        x = x * AGAIN[name](s.again, ids) if place == "behind" else x
+        return s.head(x[:, 1])
+
+    model = Tower(path)
+    model.embed, model.again = (torch.nn.Embedding(20, CHANNELS, dtype=torch.float64) for _ in range(2))
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5]])
+    true = flowed(maps(model, (ids,), LABEL), row=1)
+    if name == "as given":
+        right(model, ids, true)
+    elif place == "between":
+        refused(model, ids, WiringError, "wiring=")
+    else:
+        right_or_refused(model, ids, true)
+
+
+def test_tokens_as_they_entered_beside_the_last_state_are_right_where_its_residual_branch_is_there():
+    def gated(s, x):
+        y = x + s.a(x)
+        y = y + s.b(y)
+        return s.head((y + y * s.conv.bias * x)[:, 0])
+
+    def skipped(s, x):
+        y = x + s.a(x)
+        y = s.b(y) + x  # what the first call gave is not handed on
+        return s.head((y + y * x)[:, 0])
+
+    def of_others(s, x):
+        y = x + s.a(x)
+        y = y + s.b(y)
+        return s.head((y + y * x.roll(1, 1))[:, 0])
+
+    model, x = Tower(gated), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+    refused(Tower(skipped), x, ReadoutError, "readout=")
+    refused(Tower(of_others), x, ReadoutError, "readout=")
+
+
 # -- windows, heads, batch --------------------------------------------------------------------------------------------
 
 WINDOWS, WIDTH = 4, 5
