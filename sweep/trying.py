@@ -167,6 +167,9 @@ def instance(made: Any, taken: Any, overrides: dict[str, Any]) -> nn.Module:
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         raise NotBuiltError("not tiny: more than 30 million parameters")
     settle(model)
+    for part in (config, *vars(config).values()):
+        if hasattr(part, "use_cache"):
+            part.use_cache = False  # a cache of state spaces is another kind of thing
     return model
 
 
