@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
+from .refusals import Group, group
 from .trying import SINGLE_TOLERANCE, TOLERANCE, Tried
 
 STATUSES = {
@@ -21,35 +22,6 @@ STATUSES = {
     "not built": "not built",
 }
 EQUAL = {"equal": "equal", "moved": "equal, moved"}
-# Why a class was refused: the first pattern found in the message names the kind.
-KINDS = (
-    (
-        "Tokens of two depths are put side by side, as pictures among words (`MixedTokensError`)",
-        r"puts tokens of two depths side by side",
-    ),
-    (
-        "The number of tokens changes between calls: merged, pooled, windowed, stretched (`WiringError`)",
-        r"(has \d+ (queries|keys), the stream)|(attends over a batch of)",
-    ),
-    (
-        "Windows, or a part of the tokens, laid out anew (`WiringError`)",
-        r"(are spliced from)|(from different layouts)",
-    ),
-    ("Two calls read one state (`WiringError`)", r"are computed from two states at once"),
-    ("Keys of one state, values of another (`WiringError`)", r"takes its keys from"),
-    (
-        "Activations multiplied in a form that no seam knows: linear attention, state spaces (`MixedTokensError`)",
-        r"multiplies activations with each other|weighs tokens in a form no seam knows",
-    ),
-    ("Work that was not seen: scripted, or under vmap (`WiringError`, `MixedTokensError`)", r"not seen"),
-    (
-        "Tokens mixed before the first call or between calls, as by a convolution (`MixedTokensError`)",
-        r"moved or mixed",
-    ),
-    ("The target reads two depths (`ReadoutError`)", r"heedmap expected a target that reads one depth"),
-    ("Tokens mixed behind the last call (`ReadoutError`)", r"Between the last call|readout="),
-    ("Relevance where no gradient is (`GradientError`)", r"no gradient"),
-)
 
 
 def page(tried: Sequence[Tried], seconds: float, workers: int) -> str:
@@ -144,33 +116,45 @@ def _explained(tried: Sequence[Tried]) -> list[str]:
     return [*lines, ""]
 
 
-def kind(each: Tried) -> str:
-    """The kind of a refusal."""
-    return next((name for name, pattern in KINDS if re.search(pattern, each.why)), f"Other (`{each.error}`)")
-
-
 def _refused(tried: Sequence[Tried]) -> list[str]:
     refused = [each for each in tried if each.status == "refused"]
-    kinds: dict[str, list[Tried]] = {}
+    groups: dict[Group, list[Tried]] = {}
     for each in refused:
-        kinds.setdefault(kind(each), []).append(each)
+        groups.setdefault(group(each), []).append(each)
+    told = sum(bool(each.declared) for each in refused)
     lines = [
         "## Refused",
         "",
-        "[What is refused, and how to declare it](how-it-works.md#what-is-refused-and-how-to-declare-it). The example "
-        "is the beginning of one class's message.",
+        "[What is refused, and how to declare it](how-it-works.md#what-is-refused-and-how-to-declare-it). What the "
+        f"messages ask for was declared, one after the other: {told} of {len(refused)} are explained then, from where "
+        "the declared walk ends. The example is the beginning of one class's message.",
         "",
     ]
-    for name, members in sorted(kinds.items(), key=lambda item: -len(item[1])):
+    for one, members in sorted(groups.items(), key=lambda item: -len(item[1])):
         lines += [
-            f"### {name}: {len(members)}",
+            f"### {one.title}: {len(members)}",
+            "",
+            " ".join(one.why.split()),
+            "",
+            f"*What to declare.* {' '.join(one.declare.split())}",
             "",
             f"{members[0].name}: “{_plain(members[0].why)}”",
             "",
-            _names(members),
+            *_declared(members),
             "",
         ]
     return lines
+
+
+def _declared(members: Sequence[Tried]) -> list[str]:
+    """The classes by what was declared of them."""
+    alike: dict[str, list[Tried]] = {}
+    for each in members:
+        alike.setdefault(each.declared, []).append(each)
+    return [
+        f"* {_names(some)}: {'explained with ' + what if what else 'no declaration was found'}"
+        for what, some in sorted(alike.items(), key=lambda item: (not item[0], item[0]))
+    ]
 
 
 def _grouped(title: str, members: Sequence[Tried], about: str) -> list[str]:

@@ -7,6 +7,7 @@ import inspect
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from .asking import Ask, asked
 from .comparing import apart, in_order
 from .configuring import HEADS, PAIRS, tiny
+from .declaring import declared
 from .feeding import Inputs, feeds, spliced
 from .finding import Found, config_class, model_class
 from .oracle import NotComparedError, truth
@@ -35,6 +37,8 @@ class Tried:
     status: str
     why: str = ""
     error: str = ""  # the class of the exception
+    then: str = ""  # what was met where tokens were followed
+    declared: str = ""  # what a refused class is explained with
     given: str = ""  # the inputs
     senses: bool = False  # it takes pictures or sounds
     single: bool = False  # it runs in float32 alone
@@ -89,12 +93,12 @@ def tried(found: Found) -> dict[str, Any]:
     told["single"] = built.dtype == torch.float32
     try:
         wiring = heedmap.wiring(built.model, built.inputs)
-        torch.manual_seed(0)  # some models draw numbers
-        explanation = heedmap.explain(built.model, built.inputs, built.ask, verify="always")
+        explanation = explained(built)
     except NoAttentionError as error:
         return {"status": "no attention", "why": str(error), **told}
     except HeedmapError as error:
-        return {"status": "refused", "error": type(error).__name__, "why": str(error), **told}
+        told |= {"error": type(error).__name__, "why": str(error), "then": str(error.__cause__ or "")}
+        return {"status": "refused", "declared": declared(partial(explained, built), error), **told}
     except Exception as error:
         return {"status": "failed", "error": type(error).__name__, "why": str(error)[:500], **told}
     told |= {"calls": len(wiring.calls), "streams": len(explanation.streams)}
@@ -124,6 +128,13 @@ def tried(found: Found) -> dict[str, Any]:
     difference = apart(flowed, true.told, named)
     told["short"] = apart(flowed, true.short, named)
     return {"status": "equal" if difference <= bound else "differs", "difference": difference, **told}
+
+
+def explained(built: Built, **declared: Any) -> Any:
+    import heedmap
+
+    torch.manual_seed(0)  # some models draw numbers
+    return heedmap.explain(built.model, built.inputs, built.ask, verify="always", **declared)
 
 
 def senses(model: nn.Module) -> bool:
