@@ -110,13 +110,12 @@ GROUPS = (
     Group(
         "Deformable attention",
         """
-        Values are sampled at points between the tokens: sampled points are a map that no softmax over tokens
-        gives. What a detector's decoder reads of the picture would be left out.
+        Values are sampled at points between the tokens, a map that no softmax over tokens gives. What a
+        detector's decoder reads of the picture would be left out.
         """,
         """
-        Begin anew behind it: `wiring={n: {"reading": "frames", "read": "frames"}}`, n the number of the first
-        call behind it, as `heedmap.wiring` counts them. The map is then one of the tokens behind it, and
-        nothing is said of those before.
+        Begin anew at the decoder: `wiring={n: {"reading": "queries", "read": "queries"}}`, n the number of its
+        first call, as `heedmap.wiring` counts them. The map is then one of the queries alone.
         """,
         """
         deformable_detr rt_detr rt_detr_v2 d_fine deimv2 grounding-dino mm-grounding-dino mask2former rf_detr
@@ -126,21 +125,20 @@ GROUPS = (
     Group(
         "One token at several places, or several streams as one",
         """
-        A class token stands in every frame or window and is their mean afterwards (TimeSformer, X-CLIP, RF-
-        DETR's backbone); keys are merged from squares of what the queries are (PVT); tokens are grouped by a
+        A class token stands in every frame or window and is their mean afterwards (TimeSformer, X-CLIP, the
+        backbone of RF-DETR); keys are merged from squares of what the queries are (PVT); tokens are grouped by a
         softmax (GroupViT); decoder and encoder are read as one (T5Gemma 2); queries go from frame to frame
         (VideoMT). Where a token is put twice it is not told which of the two relevance came by.
         """,
         """
-        Begin anew behind it: `wiring={n: {"reading": "frames", "read": "frames"}}`, n the number of the first
-        call behind it, as `heedmap.wiring` counts them. The map is then one of the tokens behind it, and
-        nothing is said of those before.
+        Begin anew at the call that the message names: `wiring={n: {"reading": "patches", "read": "patches"}}`,
+        with two names where it reads other tokens than its own. The map is then one of the tokens there.
         """,
         """
         timesformer xclip rf_detr_dinov2 pvt groupvit t5gemma2 videomt dab-detr lightglue
         """,
-        r"are spliced from|different layouts|has \d+ (queries"
-        r"|keys), the stream|attends over a batch|takes its keys from",
+        r"are spliced from|different layouts|attends over a batch|takes its keys from"
+        r"|has \d+ (queries|keys), the stream",
     ),
     Group(
         "Numbers that several tokens hold",

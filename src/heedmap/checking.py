@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from heedmap.capture import Recording, check_parameters, record
 from heedmap.errors import DisconnectedError, HeedmapError, InputError, WindowsError, WiringError
 from heedmap.moves import follow
-from heedmap.probe import check_calls, check_tail, own_examples
+from heedmap.probe import check_calls, check_tail, own_examples, reads_one_row
 from heedmap.records import Mark, Origin, Readout, State, Wiring
 from heedmap.routes import Apart
 from heedmap.streams import Declaration, ends, frontier, infer
@@ -151,11 +151,15 @@ def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
 
 
 def start_states(
-    readout: Readout | Sequence[Readout] | None, origin: Origin, wiring: Wiring, marks: Sequence[Mark]
+    readout: Readout | Sequence[Readout] | None,
+    origin: Origin,
+    wiring: Wiring,
+    marks: Sequence[Mark],
+    alone: Callable[[], bool] = lambda: False,
 ) -> dict[State, Readout | None]:
-    """Where the walk starts: the states the target reads, or the ones declared."""
+    """Where the walk starts: the states the target reads, or the ones declared; `alone` as in `ends`."""
     if readout is None:
-        return {wiring.calls[index].state: None for index in ends(origin, wiring, marks)}
+        return {wiring.calls[index].state: None for index in ends(origin, wiring, marks, alone)}
     declared = [readout] if isinstance(readout, Readout) else readout
     if not isinstance(declared, (list, tuple)) or not declared or not all(isinstance(x, Readout) for x in declared):
         raise InputError(
@@ -168,6 +172,19 @@ def start_states(
             raise InputError(f"readout names {state} twice. heedmap expected one Readout for a state; join their rows.")
         states[state] = item
     return states
+
+
+def reader(
+    value: Tensor, recording: Recording, wiring: Wiring, sizes: Sequence[int], origin: Origin
+) -> Callable[[], bool]:
+    """Whether a target reads one row alone: asked only where it matters, and looked up once."""
+
+    @cache
+    def alone() -> bool:
+        last = frontier(origin.calls, wiring.calls)
+        return reads_one_row(value, wiring, recording.calls, sizes, last, recording.pull)
+
+    return alone
 
 
 def connected(value: Tensor, origin: Origin | None) -> Origin:

@@ -7,7 +7,7 @@ branch stands for both. Whatever is not certain is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -283,8 +283,11 @@ def frontier(bits: int, calls: Sequence[Call]) -> list[int]:
     return [index for index in left if index not in held]
 
 
-def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
-    """The calls whose states a target reads; refused where it also reads what lies before them."""
+def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark], alone: Callable[[], bool] = lambda: False) -> list[int]:
+    """The calls whose states a target reads; refused where it also reads what lies before them.
+
+    `alone` says whether it reads one row, and no other of any state: then nothing that may move tokens has moved them.
+    """
     latest = frontier(origin.calls, wiring.calls)
     for index in latest:
         end = wiring.calls[index]
@@ -294,11 +297,11 @@ def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
                 raise _two_depths(end.state, str(wiring.calls[other].state), "the target")
         for bit, mark in enumerate(marks):
             if origin.marks >> bit & 1 and not end.queries_from.marks >> bit & 1:
-                _check_mark(mark, end, upstream, wiring)
+                _check_mark(mark, end, upstream, wiring, alone)
     return latest
 
 
-def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> None:
+def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring, alone: Callable[[], bool]) -> None:
     """Beside the last call and after it, only work token by token may happen, and pooling."""
     met = {i for i in range(mark.upstream.calls.bit_length()) if mark.upstream.calls >> i & 1}
     if mark.kind == "join":
@@ -316,7 +319,7 @@ def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> No
         refused &= not mark.after_model or mark.kind == "splice"
     else:
         refused = bool(met) and met <= upstream
-    if refused:
+    if refused and not (mark.kind == "move" and alone()):
         raise ReadoutError(
             f"Between the last call ({end.module}) and the target, {mark.module} has a {mark.operation} that "
             f"{SAYS[mark.kind]}. heedmap expected work token by token, or pooling. Declare the rows that speak: "

@@ -528,6 +528,39 @@ def test_heads_side_by_side_are_right_and_depths_side_by_side_are_refused():
     refused(Tower(deep), x, ReadoutError, "readout=")
 
 
+def routed(x, back=True):
+    """Tokens in the order of their first channel, worked on, and put back where they were."""
+    order = x[..., :1].argsort(1).expand_as(x)
+    worked = x.gather(1, order).sin()
+    return torch.zeros_like(x).scatter(1, order, worked) if back else worked
+
+
+def test_tokens_sorted_and_put_back_behind_the_last_call_are_right_where_one_row_is_read():
+    def behind(s, x):
+        x = x + s.a(x)
+        x = x + s.b(x)
+        return x + routed(x)
+
+    model, x = Tower(lambda s, x: s.head(behind(s, x)[:, 1])), tokens()
+    for _ in range(2):  # the second time without a probe
+        right(model, x, flowed(maps(model, (x,), LABEL), row=1))
+    refused(Tower(lambda s, x: s.head(behind(s, x)[:, :2].sum(1))), x, ReadoutError, "readout=")
+    refused(Tower(lambda s, x: s.head(behind(s, x).mean(1))), x, ReadoutError, "readout=")
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_tokens_sorted_beside_the_last_call_are_right_where_they_are_put_back(back):
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head((x + s.b(x) + routed(x, back))[:, 1])
+
+    model, x = Tower(path), tokens(1)
+    if back:
+        right(model, x, flowed(maps(model, (x,), LABEL), row=1))
+    else:
+        refused(model, x, ReadoutError, "readout=")
+
+
 def test_two_depths_with_another_input_beside_are_refused():
     def path(s, x, extra):
         x = x + s.a(x)

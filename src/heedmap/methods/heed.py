@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from heedmap.checking import Wire, followed, noised, recorded, start_states
+from heedmap.checking import Wire, followed, noised, reader, recorded, start_states
 from heedmap.correction import correction as correction_named
 from heedmap.methods.asking import questions
 from heedmap.records import Explanation, Readout
@@ -40,7 +40,13 @@ def heed(
         ways: dict[int, list[Route]] = {}
         with recorded(model, inputs, wiring, verify, edits, wire is not infer, wire) as (recording, wired):
             for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-                starts = start_states(readout, asked.origin, wired, recording.marks)
+                starts = start_states(
+                    readout,
+                    asked.origin,
+                    wired,
+                    recording.marks,
+                    reader(asked.value, recording, wired, asked.sizes, asked.origin),
+                )
                 link = noised(noise, correction, wired)
                 count = len(asked.value)
                 if count not in ways:
