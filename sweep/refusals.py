@@ -62,8 +62,8 @@ GROUPS = (
         """
         Softmax weights that are cut into bands (Longformer, LED), weigh kernels of a convolution (ConvBERT),
         blocks (Pegasus-X), two streams at once (ProphetNet) or the few queries that seem active (Informer),
-        that lie in more axes than batch and head (Hiera), or are written behind the last layer, as a head (MGP-
-        STR, Splinter). No seam knows these forms. Where a head is what reads, the rows that it reads can be
+        that lie in more axes than batch and head (Hiera), or are written behind the last layer, as a head
+        (MGP-STR, Splinter). No seam knows these forms. Where a head is what reads, the rows that it reads can be
         declared.
         """,
         """
@@ -119,7 +119,7 @@ GROUPS = (
         """,
         """
         deformable_detr rt_detr rt_detr_v2 d_fine deimv2 grounding-dino mm-grounding-dino mask2former rf_detr
-        pp_doclayout_v4 omdet-turbo lw_detr dfine
+        pp_doclayout_v4 omdet-turbo lw_detr
         """,
     ),
     Group(
@@ -156,16 +156,16 @@ GROUPS = (
     Group(
         "Tokens picked by a router, beside the last attention or behind it",
         """
-        Experts or adapters pick tokens by an index and put them back. Behind one call and before the next the
-        probe sees that each comes back to its place; behind the last it does not look, and refuses. That is
-        stricter than it needs to be.
+        Experts or adapters pick tokens by an index and put them back. Between two calls the probe sees that each
+        comes back to its place. Behind or beside the last call only a target that reads one row is sure; and
+        where experts read the tokens as they entered, their order is another. Stricter than it needs to be.
         """,
         """
         The row that is read: `readout=heedmap.Readout("input_ids", rows=-1)`; where the router stands beside
         the calls, the calls that are named too.
         """,
         """
-        cohere2_moe jetmoe longcat_flash xmod
+        cohere2_moe jetmoe xmod
         """,
     ),
     Group(

@@ -11,6 +11,7 @@ import torch
 from builders import BY_NAME
 from dense import record, walk
 from torch import nn
+from transformers import CONFIG_MAPPING
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +43,8 @@ def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
     text = page.read_text()
     assert "**3 of 5 model classes are explained and equal to the oracle**" in text
     assert "| t5 | T5Model | equal | 6 | 2 |" in text
-    assert "### Two calls read one state (`WiringError`): 1\n" in text
+    assert "### Two states added up: 1\n" in text
+    assert "* DiffLlamaModel: explained with `wiring=` of 2 calls\n" in text
     assert "5/5 " in capsys.readouterr().out
 
 
@@ -159,6 +161,47 @@ def test_moved_tokens_are_held_against_each_other_in_the_order_of_their_places()
     assert in_order({"pixels": torch.tensor([-1.0, 2.0, 4.0])}, true) == pytest.approx(0.5 / 9), "words that have none"
     halves = torch.tensor([-0.5, -0.5, 1.0, 1.0, 2.0, 2.0])
     assert in_order({"pixels": halves, **words}, true) == 0.0, "merged before any attention"
+
+
+def test_each_refusal_is_in_a_group_that_says_what_to_declare():
+    refusals, tried = sweep("refusals"), sweep("trying").Tried
+    known = [name for one in refusals.GROUPS for name in one.types.split()]
+    assert len(known) == len(set(known))
+    assert set(known) <= set(CONFIG_MAPPING)
+
+    def title(model_type, why, then=""):
+        return refusals.group(tried("Any", model_type, "refused", why, then=then)).title
+
+    assert title("wav2vec2", "Tokens are moved or mixed") == "A convolution over neighbouring tokens"
+    assert title("nobody", "Call 1 is spliced", "9 of the 9 tokens are mixed with others") == title("wav2vec2", "")
+    assert title("nobody", "a model that nobody has met") == "Other"
+    assert title("wav2vec2", "The target does not depend on any attention call.") == "The number asked for"
+
+
+def test_what_is_declared_is_what_the_messages_ask_for():
+    from heedmap.errors import ReadoutError, WiringError
+
+    asked = []
+
+    def explain(**given):
+        asked.append(given)
+        if len(asked) == 1:
+            raise ReadoutError("Declare the rows that speak: readout=heedmap.Readout('from 2 on', rows=...).")
+        return Found()
+
+    class Found:
+        streams = ("words",)
+
+        def __getitem__(self, stream):
+            return torch.tensor([0.0, float(len(asked) < 4)])
+
+    error = WiringError('heedmap expected one state; declare it: wiring={2: {"reading": "stream", "read": "stream"}}.')
+    assert sweep("declaring").declared(explain, error) == "`wiring=` of 1 call and `readout=`"
+    assert [sorted(each) for each in asked] == [["wiring"], ["readout", "wiring"]]
+    assert asked[1]["wiring"] == {2: {"reading": "from 2 on", "read": "from 2 on"}}
+    assert sweep("declaring").declared(explain, WiringError("nothing to declare")) == ""
+    asked += [{}, {}]
+    assert sweep("declaring").declared(explain, error) == "", "nothing flows from what was declared"
 
 
 def test_neither_a_crash_nor_a_loop_ends_the_sweep():
