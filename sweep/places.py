@@ -60,7 +60,8 @@ def _looked_up(tensor: Tensor, leaves: Mapping[str, Tensor]) -> Iterator[tuple[s
         waiting.extend(each for each, _ in node.next_functions)
         if "EmbeddingBackward" not in node.name():
             continue
-        indices = node._saved_indices
+        saved: Any = node
+        indices = saved._saved_indices
         for name, leaf in leaves.items():
             own = not leaf.is_floating_point() and leaf.numel() == indices.numel() and "position" not in name
             if own and bool((leaf.flatten() == indices.flatten()).double().mean() >= 0.5):
