@@ -127,15 +127,14 @@ GROUPS = (
         """
         A class token stands in every frame or window and is their mean afterwards (TimeSformer, X-CLIP, the
         backbone of RF-DETR); keys are merged from squares of what the queries are (PVT); tokens are grouped by a
-        softmax (GroupViT); decoder and encoder are read as one (T5Gemma 2); queries go from frame to frame
-        (VideoMT). Where a token is put twice it is not told which of the two relevance came by.
+        softmax (GroupViT); queries go from frame to frame (VideoMT). Where a token is put twice it is not told which of the two relevance came by.
         """,
         """
         Begin anew at the call that the message names: `wiring={n: {"reading": "patches", "read": "patches"}}`,
         with two names where it reads other tokens than its own. The map is then one of the tokens there.
         """,
         """
-        timesformer xclip rf_detr_dinov2 pvt groupvit t5gemma2 videomt dab-detr lightglue
+        timesformer xclip rf_detr_dinov2 pvt groupvit videomt dab-detr lightglue
         """,
         r"are spliced from|different layouts|attends over a batch|takes its keys from"
         r"|has \d+ (queries|keys), the stream",

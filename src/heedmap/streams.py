@@ -233,6 +233,10 @@ class Inference:
     def _enter(self, seen: Seen, what: str, origin: Origin, tokens: int) -> State:
         """The state of a stream before any call: the one laid out by the same operations, or a new one."""
         content = self._content(origin)
+        for bit, base in enumerate(self.bases):
+            if content >> bit & 1 and base.operation == "__setitem__":  # in place: what was written into has its shape
+                written = [i for i, each in enumerate(self.bases) if base.behind >> i & 1 and each.shape == base.shape]
+                content |= sum(1 << i for i in written) & self.strong
         for stream in self.streams:
             if stream.tokens == tokens and content & stream.bases:
                 stream.bases |= content

@@ -311,6 +311,60 @@ def test_attention_that_no_seam_sees_before_the_first_call_is_refused(name):
     refused(Tower(path), tokens(), HeedmapError, "declare|Declare|wiring=|seam|form")
 
 
+MERGED = {
+    "side by side": lambda s, x, y: s.a(x, torch.cat([x, y], 1)),
+    "values rolled": lambda s, x, y: s.a(x, torch.cat([x, y], 1), torch.cat([x, y], 1).roll(1, 1)),
+    "keys of others besides": lambda s, x, y: s.a(
+        x, torch.cat([x, y], 1) + torch.cat([y[:, :4], y], 1), torch.cat([x, y], 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_own_tokens_and_those_of_another_state_read_as_one(name):
+    """As a decoder that reads itself and the encoder in one call."""
+
+    def path(s, x, y):
+        y = y + s.b(y)
+        x = x + MERGED[name](s, x, y)
+        return s.head((x + s.c(x))[:, 0])
+
+    model, inputs = Tower(path), (tokens(2, 4), tokens())
+    if name != "side by side":
+        refused(model, inputs, WiringError, "wiring=")
+        return
+    b, a, c = maps(model, inputs, LABEL)
+    other = torch.eye(TOKENS, dtype=b.dtype) + b
+    after = torch.cat([torch.eye(4, dtype=a.dtype) + a[..., :4], a[..., 4:] @ other], -1)
+    true = (after + c @ after)[:, 0]
+    e = heedmap.explain(model, inputs, logit(LABEL))
+    torch.testing.assert_close(e["x"], true[:, :4] - torch.eye(4, dtype=a.dtype)[0])
+    torch.testing.assert_close(e["y"], true[:, 4:])
+
+
+WRITTEN = {
+    "marked": lambda x: x.masked_fill(torch.arange(TOKENS)[:, None] == 3, 0.5),
+    "marked in place": lambda x: _written(x, torch.arange(TOKENS) == 3, torch.full((1, CHANNELS), 0.5)),
+    "moved in place": lambda x: _written(x, slice(1, None), x[:, :-1].clone()),
+}
+
+
+def _written(x, where, what):
+    x = x * 1.0
+    x[:, where] = what.to(x)
+    return x
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_tokens_written_over_before_the_first_call_are_right_where_none_is_moved(name):
+    model, x = Tower(lambda s, x: finish(s, WRITTEN[name](s.embed(x)), s.a, s.b)), torch.tensor([[*range(TOKENS)]])
+    model.embed = torch.nn.Embedding(20, CHANNELS, dtype=torch.float64)
+    if name == "moved in place":
+        refused(model, x, WiringError, "wiring=")
+    else:
+        right(model, x, flowed(maps(model, (x,), LABEL)))
+
+
 def test_two_halves_that_read_one_another_are_followed():
     def path(s, x):
         a, b = x.chunk(2, 1)
