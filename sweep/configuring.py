@@ -75,7 +75,7 @@ KEEP = re.compile(
 def tiny(config_class: type[PreTrainedConfig], overrides: Mapping[str, Any]) -> PreTrainedConfig:
     """A small configuration of a class; `overrides` are fields that come before the rules."""
     default = config_class()
-    config = config_class(**small(default, overrides))
+    config = config_class(**{**small(default, overrides), **overrides})
     for name in SPLICED:  # some are kept under another name than they are given
         if isinstance(value := getattr(config, name, None), int) and value >= WORDS:
             setattr(config, name, _word(name, value))

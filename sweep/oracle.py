@@ -56,8 +56,8 @@ class Truth:
     short: list[Told]
 
 
-def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], Tensor]) -> Truth:
-    """The truth for one example."""
+def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], Tensor], placed: bool = False) -> Truth:
+    """The truth for one example; `placed` also tells where each token that enters comes from."""
     leaves = {name: value.detach().clone() for name, value in inputs.items() if isinstance(value, Tensor)}
     for leaf in leaves.values():
         leaf.requires_grad_(leaf.is_floating_point())  # so that what was made of it can be told
@@ -73,7 +73,7 @@ def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], T
         raise NotComparedError("two runs of the model are not alike")
     origins = _Origins(cut)
     short = [torch.zeros_like(maps[0]), *maps[1:]]
-    entered = _Entered(origins, leaves)
+    entered = _Entered(origins, leaves if placed else None)
     told, without = (_walked(origins, entered, each, sizes, value) for each in (maps, short))
     return Truth(len(cut), told, without)
 
@@ -155,7 +155,7 @@ class _Origins:
 class _Entered:
     """The tokens that enter, kind by kind: those whose making shares an operation are the same tokens."""
 
-    def __init__(self, origins: _Origins, leaves: Mapping[str, Tensor]) -> None:
+    def __init__(self, origins: _Origins, leaves: Mapping[str, Tensor] | None) -> None:
         self.counts: list[int] = []
         self.first: list[tuple[int, str]] = []  # the call that meets them first, and its end
         self.kind: dict[tuple[int, str], int] = {}
@@ -176,7 +176,8 @@ class _Entered:
                     self.counts.append(count)
                     self.first.append((index, end))
                     made.append(set())
-                    self.places.append(places(call.rows(tensor), [not each for each in rows[index]], leaves))
+                    enters = [not each for each in rows[index]]
+                    self.places.append([] if leaves is None else places(call.rows(tensor), enters, leaves))
                 self.kind[index, end] = kind = alike[0] if alike else len(made) - 1
                 made[kind] |= own
 

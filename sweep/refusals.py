@@ -126,8 +126,9 @@ GROUPS = (
         "One token at several places, or several streams as one",
         """
         A class token stands in every frame or window and is their mean afterwards (TimeSformer, X-CLIP, the
-        backbone of RF-DETR); keys are merged from squares of what the queries are (PVT); tokens are grouped by a
-        softmax (GroupViT); queries go from frame to frame (VideoMT). Where a token is put twice it is not told which of the two relevance came by.
+        backbone of RF-DETR); keys are merged from squares of what the queries are (PVT); tokens are grouped by
+        a softmax (GroupViT); queries go from frame to frame (VideoMT). Where a token is put twice it is not
+        told which of the two relevance came by.
         """,
         """
         Begin anew at the call that the message names: `wiring={n: {"reading": "patches", "read": "patches"}}`,

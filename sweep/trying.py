@@ -104,7 +104,7 @@ def tried(found: Found) -> dict[str, Any]:
     told |= {"calls": len(wiring.calls), "streams": len(explanation.streams)}
     try:
         eager(built)
-        true = truth(built.model, built.inputs, built.ask)
+        true = truth(built.model, built.inputs, built.ask, placed=bool(explanation.wiring.moved))
         if true.calls != len(wiring.calls):
             raise NotComparedError(f"the oracle sees {true.calls} calls, heedmap {len(wiring.calls)}")
         if not any(bool(each.flowed.any()) for each in true.told):
