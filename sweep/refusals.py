@@ -103,7 +103,7 @@ GROUPS = (
         where they meet.
         """,
         """
-        diffllama bridgetower gemma3n_text deepseek_v4 hy_v4 higgs_audio_v2
+        diffllama bridgetower gemma3n_text deepseek_v4
         """,
         r"two states at once|neither holds|two depths side by side",
     ),
@@ -127,8 +127,9 @@ GROUPS = (
         """
         A class token stands in every frame or window and is their mean afterwards (TimeSformer, X-CLIP, the
         backbone of RF-DETR); keys are merged from squares of what the queries are (PVT); tokens are grouped by
-        a softmax (GroupViT); queries go from frame to frame (VideoMT). Where a token is put twice it is not
-        told which of the two relevance came by.
+        a softmax (GroupViT); queries go from frame to frame (VideoMT), or are boxes that every layer writes
+        anew (DAB-DETR); two pictures lie side by side as examples and read one another (LightGlue). Where a
+        token is put twice it is not told which of the two relevance came by.
         """,
         """
         Begin anew at the call that the message names: `wiring={n: {"reading": "patches", "read": "patches"}}`,
