@@ -40,6 +40,10 @@ class Attended:
     def laid(self, output: Tensor) -> Tensor:
         return output if self.as_output is None else output.permute(*self.as_output)
 
+    def sizes(self, gradient: Tensor) -> Tensor:
+        """Of each row of the output, all groups one behind the other, the size of a gradient."""
+        return self.rows(self.laid(gradient.detach())).square().sum((1, 3)).sqrt().flatten()
+
     @staticmethod
     def rows(tensor: Tensor) -> Tensor:
         """As (group, head, token, ...): what stands before heads are groups that do not see each other."""

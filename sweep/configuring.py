@@ -75,24 +75,26 @@ KEEP = re.compile(
 def tiny(config_class: type[PreTrainedConfig], overrides: Mapping[str, Any]) -> PreTrainedConfig:
     """A small configuration of a class; `overrides` are fields that come before the rules."""
     default = config_class()
-    config = config_class(**{**small(default), **overrides})
+    config = config_class(**{**small(default, overrides), **overrides})
     for name in SPLICED:  # some are kept under another name than they are given
         if isinstance(value := getattr(config, name, None), int) and value >= WORDS:
             setattr(config, name, _word(name, value))
     return config
 
 
-def small(config: PreTrainedConfig) -> dict[str, Any]:
-    """What to give the class of a configuration instead of what it has."""
+def small(config: PreTrainedConfig, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What to give the class of a configuration instead of what it has; `overrides` are for its parts too."""
+    overrides = overrides or {}
     given: dict[str, Any] = {}
     for name, value in vars(config).items():
         if isinstance(value, PreTrainedConfig):
-            given[name] = type(value)(**small(value))
+            given[name] = type(value)(**small(value, overrides))
         elif not name.startswith("_") and (found := shrunk(name, value)) is not None:
             given[name] = found
     if hasattr(config, "depths") and getattr(config, "_out_features", None):
         given["out_features"] = list(config._out_features)  # stages are kept, each of one layer
-    return given | EXCEPTIONS.get(config.model_type, {})
+    own = {name: value for name, value in overrides.items() if getattr(config, name, None) is not None}
+    return given | EXCEPTIONS.get(config.model_type, {}) | own
 
 
 def shrunk(name: str, value: Any) -> Any:

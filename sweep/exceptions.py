@@ -28,6 +28,15 @@ _BY_TYPES: dict[tuple[str, ...], dict[str, Any]] = {
     ("aria",): {"projector_patch_to_query_dict": {16: 4}},
     ("sam_prompt_encoder", "sam_hq_prompt_encoder"): {"image_embedding_size": 4},
     ("audio-spectrogram-transformer",): {"max_length": 64, "num_mel_bins": 32},
+    ("xmod",): {"default_language": "en_XX"},
+    ("bamba",): {"attn_layer_indices": [1]},
+    ("jamba",): {"attn_layer_period": 2, "attn_layer_offset": 1},
+    ("granitemoehybrid",): {"layer_types": ["mamba", "attention"]},
+    ("zamba",): {"layers_block_type": ["mamba", "hybrid"]},
+    ("zamba2",): {"layers_block_type": ["mamba", "hybrid"]},
+    ("gpt_neo",): {"attention_types": [[["global"], 2]]},
+    ("lilt",): {"hidden_size": 96},
+    ("layoutlmv3",): {"coordinate_size": 8, "shape_size": 16},
     ("esm",): {"pad_token_id": 1, "mask_token_id": 4},
 }
 EXCEPTIONS = {name: fields for names, fields in _BY_TYPES.items() for name in names}

@@ -27,10 +27,10 @@ def feeds(model: nn.Module, name: str) -> Iterator[Inputs]:
     words |= {key: value for key, value in _beside(config, name).items() if key in taken}
     if "decoder_input_ids" in taken:
         whole = name.endswith("SequenceClassification")  # the last of its own words stands for the answer
-        words["decoder_input_ids"] = words["input_ids"] if whole and words else _ids(ANSWER, seed=3)
+        words["decoder_input_ids"] = _turned(words["input_ids"]) if whole and words else _ids(ANSWER, seed=3)
     seen = [_pictures(config, taken), _videos(config, taken), _sounds(config, taken), _series(config, taken, needed)]
-    if "hidden_states" in needed and "grid_thw" in needed:
-        seen.append(_patches(config, "hidden_states", "grid_thw"))
+    if "grid_thw" in needed:
+        seen.insert(0, _patches(config, needed[0], "grid_thw"))
     for tries in seen:
         for each in tries:
             yield {**words, **each}
@@ -61,6 +61,11 @@ def spliced(inputs: Inputs, config: Any, error: str) -> Inputs | None:
 
 def _ids(count: int, seed: int = 2) -> Tensor:
     return torch.randint(5, 60, (1, count), generator=torch.Generator().manual_seed(seed))
+
+
+def _turned(ids: Tensor) -> Tensor:
+    """The same words in another order, but for the last."""
+    return torch.cat([ids[..., :-1].flip(-1), ids[..., -1:]], -1)
 
 
 def _numbers(*shape: int) -> Tensor:
@@ -167,8 +172,9 @@ def _sounds(config: Any, taken: Any) -> list[Inputs]:
         mels = getattr(heard, "num_mel_bins", MELS)
         frames = getattr(heard, "max_length", FRAMES)
         raw = {"input_values": _numbers(1, SOUND)}
+        long = {"input_values": _numbers(1, 3 * SOUND)}
         laid = {"input_values": _numbers(1, frames if isinstance(frames, int) and frames < 200 else FRAMES, mels)}
-        tries += [raw, {"input_values": _numbers(1, 1, SOUND)}, laid] if "pixel_values" not in taken else [laid]
+        tries += [raw, {"input_values": _numbers(1, 1, SOUND)}, laid, long] if "pixel_values" not in taken else [laid]
     if "input_features" in taken:
         names = (
             "feature_projection_input_dim",

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
+from .refusals import Group, group
 from .trying import SINGLE_TOLERANCE, TOLERANCE, Tried
 
 STATUSES = {
     "equal": "explained, and equal to the oracle",
-    "moved": "explained, tokens moved between calls, and equal to the oracle in some order",
+    "moved": "explained, tokens moved between calls, and equal to the oracle",
     "differs": "explained, and **not** equal to the oracle",
     "not compared": "explained, not compared",
     "refused": "refused",
@@ -20,35 +21,7 @@ STATUSES = {
     "no attention": "without attention that heedmap knows",
     "not built": "not built",
 }
-# Why a class was refused: the first pattern found in the message names the kind.
-KINDS = (
-    (
-        "Tokens of two depths are put side by side, as pictures among words (`MixedTokensError`)",
-        r"puts tokens of two depths side by side",
-    ),
-    (
-        "The number of tokens changes between calls: merged, pooled, windowed, stretched (`WiringError`)",
-        r"(has \d+ (queries|keys), the stream)|(attends over a batch of)",
-    ),
-    (
-        "Windows, or a part of the tokens, laid out anew (`WiringError`)",
-        r"(are spliced from)|(from different layouts)",
-    ),
-    ("Two calls read one state (`WiringError`)", r"are computed from two states at once"),
-    ("Keys of one state, values of another (`WiringError`)", r"takes its keys from"),
-    (
-        "Activations multiplied in a form that no seam knows: linear attention, state spaces (`MixedTokensError`)",
-        r"multiplies activations with each other|weighs tokens in a form no seam knows",
-    ),
-    ("Work that was not seen: scripted, or under vmap (`WiringError`, `MixedTokensError`)", r"not seen"),
-    (
-        "Tokens mixed before the first call or between calls, as by a convolution (`MixedTokensError`)",
-        r"moved or mixed",
-    ),
-    ("The target reads two depths (`ReadoutError`)", r"heedmap expected a target that reads one depth"),
-    ("Tokens mixed behind the last call (`ReadoutError`)", r"Between the last call|readout="),
-    ("Relevance where no gradient is (`GradientError`)", r"no gradient"),
-)
+EQUAL = {"equal": "equal", "moved": "equal, moved"}
 
 
 def page(tried: Sequence[Tried], seconds: float, workers: int) -> str:
@@ -85,15 +58,15 @@ ABOUT = {
 
 
 def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: float, workers: int) -> list[str]:
-    equal = [each for each in tried if each.status in ("equal", "moved")]
-    single = [each for each in equal if each.status == "equal"]
+    equal = [each for each in tried if each.status in EQUAL]
+    single = [each for each in equal if each.short is not None]
     worst = max((each.difference or 0.0 for each in equal), default=0.0)
     alone = sum(on_words_alone(each) for each in equal)
     blind = sum((each.short or 0.0) <= (SINGLE_TOLERANCE if each.single else TOLERANCE) for each in single)
     return [
         f"**{len(equal)} of {len(tried)} model classes are explained and equal to the oracle** "
-        f"({len({each.model_type for each in equal})} model types; {counted['moved']} of them, whose tokens are moved, "
-        f"in some order), {counted['refused']} are refused, {counted['differs']} differ.",
+        f"({len({each.model_type for each in equal})} model types; in {counted['moved']} classes tokens are moved "
+        f"between calls), {counted['refused']} are refused, {counted['differs']} differ.",
         "",
         f"torch {version('torch')}, transformers {version('transformers')}, {datetime.date.today().isoformat()}; "
         f"{seconds / 60:.0f} minutes in {workers} processes. `make sweep` writes this page; "
@@ -104,10 +77,12 @@ def _about(tried: Sequence[Tried], counted: Counter, types: Counter, seconds: fl
         "has by default: a logit of the last row, or a fixed random direction of the last row's state. The oracle "
         "(`sweep/oracle.py`) takes nothing from heedmap. It runs the model on eager attention, keeps all weights and "
         "their gradients, follows every token through the graph by one vector-Jacobian product for each row, and "
-        "multiplies full matrices forward. *Equal*: every entry of every stream within 1e-5 of the largest entry in "
-        "float64, within 1e-3 where a model runs in float32 alone. "
+        "multiplies full matrices forward. Where several tokens became one it shares out by the target's gradient, as "
+        "[heedmap says it does](how-it-works.md#tokens-that-are-moved); where tokens are moved, those of an input are "
+        "compared in the order of their places in it (`sweep/places.py`). *Equal*: every entry of every stream "
+        "within 1e-5 of the largest entry in float64, within 1e-3 where a model runs in float32 alone. "
         f"The largest difference among the equal ones is {worst:.1e}. "
-        f"Leaving the first call out of the oracle would be told in all but {blind} of those compared in order.",
+        f"Leaving the first call out of the oracle would be told in all but {blind} of them.",
         "",
         f"What a class was given is not always all that it takes: {alone} of the equal ones could see or hear, but "
         "were given words alone (marked *words*). A class with another "
@@ -124,8 +99,8 @@ def _explained(tried: Sequence[Tried]) -> list[str]:
     """A row for the classes of a type that were alike: in status, calls and streams."""
     rows: dict[tuple, list[Tried]] = {}
     for each in tried:
-        if each.status in ("equal", "moved", "differs"):
-            told = {"equal": "equal", "moved": "equal, moved"}.get(each.status, "**differs**")
+        if each.status in (*EQUAL, "differs"):
+            told = EQUAL.get(each.status, "**differs**")
             told += ", *words*" if each.status != "differs" and on_words_alone(each) else ""
             told += ", float32" if each.single else ""
             rows.setdefault((each.model_type, told, each.calls, each.streams), []).append(each)
@@ -141,33 +116,45 @@ def _explained(tried: Sequence[Tried]) -> list[str]:
     return [*lines, ""]
 
 
-def kind(each: Tried) -> str:
-    """The kind of a refusal."""
-    return next((name for name, pattern in KINDS if re.search(pattern, each.why)), f"Other (`{each.error}`)")
-
-
 def _refused(tried: Sequence[Tried]) -> list[str]:
     refused = [each for each in tried if each.status == "refused"]
-    kinds: dict[str, list[Tried]] = {}
+    groups: dict[Group, list[Tried]] = {}
     for each in refused:
-        kinds.setdefault(kind(each), []).append(each)
+        groups.setdefault(group(each), []).append(each)
+    told = sum(bool(each.declared) for each in refused)
     lines = [
         "## Refused",
         "",
-        "[What is refused, and how to declare it](how-it-works.md#what-is-refused-and-how-to-declare-it). The example "
-        "is the beginning of one class's message.",
+        "[What is refused, and how to declare it](how-it-works.md#what-is-refused-and-how-to-declare-it). What the "
+        f"messages ask for was declared, one after the other: {told} of {len(refused)} are explained then, from where "
+        "the declared walk ends. The example is the beginning of one class's message.",
         "",
     ]
-    for name, members in sorted(kinds.items(), key=lambda item: -len(item[1])):
+    for one, members in sorted(groups.items(), key=lambda item: -len(item[1])):
         lines += [
-            f"### {name}: {len(members)}",
+            f"### {one.title}: {len(members)}",
+            "",
+            " ".join(one.why.split()),
+            "",
+            f"*What to declare.* {' '.join(one.declare.split())}",
             "",
             f"{members[0].name}: “{_plain(members[0].why)}”",
             "",
-            _names(members),
+            *_declared(members),
             "",
         ]
     return lines
+
+
+def _declared(members: Sequence[Tried]) -> list[str]:
+    """The classes by what was declared of them."""
+    alike: dict[str, list[Tried]] = {}
+    for each in members:
+        alike.setdefault(each.declared, []).append(each)
+    return [
+        f"* {_names(some)}: {'explained with ' + what if what else 'no declaration was found'}"
+        for what, some in sorted(alike.items(), key=lambda item: (not item[0], item[0]))
+    ]
 
 
 def _grouped(title: str, members: Sequence[Tried], about: str) -> list[str]:

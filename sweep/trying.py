@@ -6,23 +6,26 @@ import contextlib
 import inspect
 import time
 import warnings
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .asking import Ask, asked
+from .comparing import apart, in_order
 from .configuring import HEADS, PAIRS, tiny
+from .declaring import declared
 from .feeding import Inputs, feeds, spliced
 from .finding import Found, config_class, model_class
-from .oracle import NotComparedError, Told, truth
+from .oracle import NotComparedError, truth
 
 TOLERANCE = 1e-5  # of the largest entry; attention in eager form weighs in float32 here and there
 SINGLE_TOLERANCE = 1e-3  # where the model runs in float32 alone
 LARGEST = 30_000_000  # parameters: what is larger is not tiny
 SPREAD = 0.15
+LEAST = 1e-3  # spread of a convolution: SAM's own is 1e-10, and its gradient would be rounding
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Tried:
     status: str
     why: str = ""
     error: str = ""  # the class of the exception
+    then: str = ""  # what was met where tokens were followed
+    declared: str = ""  # what a refused class is explained with
     given: str = ""  # the inputs
     senses: bool = False  # it takes pictures or sounds
     single: bool = False  # it runs in float32 alone
@@ -88,18 +93,18 @@ def tried(found: Found) -> dict[str, Any]:
     told["single"] = built.dtype == torch.float32
     try:
         wiring = heedmap.wiring(built.model, built.inputs)
-        torch.manual_seed(0)  # some models draw numbers
-        explanation = heedmap.explain(built.model, built.inputs, built.ask, verify="always")
+        explanation = explained(built)
     except NoAttentionError as error:
         return {"status": "no attention", "why": str(error), **told}
     except HeedmapError as error:
-        return {"status": "refused", "error": type(error).__name__, "why": str(error), **told}
+        told |= {"error": type(error).__name__, "why": str(error), "then": str(error.__cause__ or "")}
+        return {"status": "refused", "declared": declared(partial(explained, built), error), **told}
     except Exception as error:
         return {"status": "failed", "error": type(error).__name__, "why": str(error)[:500], **told}
     told |= {"calls": len(wiring.calls), "streams": len(explanation.streams)}
     try:
         eager(built)
-        true = truth(built.model, built.inputs, built.ask)
+        true = truth(built.model, built.inputs, built.ask, placed=bool(explanation.wiring.moved))
         if true.calls != len(wiring.calls):
             raise NotComparedError(f"the oracle sees {true.calls} calls, heedmap {len(wiring.calls)}")
         if not any(bool(each.flowed.any()) for each in true.told):
@@ -115,7 +120,9 @@ def tried(found: Found) -> dict[str, Any]:
         }
     bound = TOLERANCE if built.dtype == torch.float64 else SINGLE_TOLERANCE
     if explanation.wiring.moved:
-        return {**_in_some_order(explanation.relevance, true.told, bound), **told}
+        flowed = {name: row.flatten() for name, row in explanation.relevance.items()}
+        difference, told["short"] = (in_order(flowed, each) for each in (true.told, true.short))
+        return {"status": "moved" if difference <= bound else "differs", "difference": difference, **told}
     named = {(call.index, end): str(getattr(call, end)) for call in wiring.calls for end in ("reading", "read")}
     flowed = {name: explanation[name][0] for name in explanation.streams}
     difference = apart(flowed, true.told, named)
@@ -123,47 +130,17 @@ def tried(found: Found) -> dict[str, Any]:
     return {"status": "equal" if difference <= bound else "differs", "difference": difference, **told}
 
 
-def _in_some_order(flowed: Mapping[str, Tensor], truths: Sequence[Told], bound: float) -> dict[str, Any]:
-    """Where tokens are moved the oracle counts them as the calls do, heedmap as they entered: the numbers are held
-    against each other in the order of their size."""
-    ours, true = (
-        _nonzero(parts) for parts in ([each.flatten() for each in flowed.values()], [t.flowed for t in truths])
-    )
-    if len(ours) != len(true):
-        return {"status": "not compared", "why": "tokens are moved, and some are nobody's (padding, learned ones)"}
-    difference = float((ours - true).abs().max() / true.abs().max())
-    return {"status": "moved" if difference <= bound else "differs", "difference": difference}
+def explained(built: Built, **declared: Any) -> Any:
+    import heedmap
 
-
-def _nonzero(parts: Sequence[Tensor]) -> Tensor:
-    whole = torch.cat([part.double() for part in parts]).nan_to_num(0.0)
-    whole = whole[whole.abs() > 1e-12 * whole.abs().max()]
-    return whole.sort().values
+    torch.manual_seed(0)  # some models draw numbers
+    return heedmap.explain(built.model, built.inputs, built.ask, verify="always", **declared)
 
 
 def senses(model: nn.Module) -> bool:
     """Whether a model takes pictures or sounds."""
     taken = inspect.signature(model.forward).parameters
     return any(name.startswith(("pixel_values", "input_features", "input_values", "image")) for name in taken)
-
-
-def apart(flowed: dict[str, Tensor], truths: list[Told], named: dict[tuple[int, str], str]) -> float:
-    """The largest difference, by the largest true entry; infinite where the streams are not the same.
-
-    A stream that heedmap does not name has been reached by nothing: in truth nothing flowed from it.
-    """
-    expected = {named[told.call, told.end]: told.flowed for told in truths}
-    if len(expected) < len(truths):
-        return float("inf")
-    differences, nothing = [], torch.zeros(1)
-    for name in {*expected, *flowed}:
-        ours, true = flowed.get(name, nothing), expected.get(name, nothing)
-        if name in flowed and name in expected and ours.shape != true.shape:
-            return float("inf")
-        differences.append((ours.double() - true.double()).abs().max())
-    largest = max((told.flowed.double().abs().max() for told in truths), default=nothing)
-    apart = float(torch.stack(differences).max() / largest)
-    return apart if apart == apart else float("inf")
 
 
 # ---- a model that runs
@@ -201,6 +178,9 @@ def instance(made: Any, taken: Any, overrides: dict[str, Any]) -> nn.Module:
     if sum(parameter.numel() for parameter in model.parameters()) > LARGEST:
         raise NotBuiltError("not tiny: more than 30 million parameters")
     settle(model)
+    for part in (config, *vars(config).values()):
+        if hasattr(part, "use_cache"):
+            part.use_cache = False  # a cache of state spaces is another kind of thing
     return model
 
 
@@ -213,7 +193,7 @@ def settle(model: nn.Module) -> None:
                 continue
             parameter.requires_grad_()
             noise = torch.randn(parameter.shape, generator=generator).to(parameter)
-            if parameter.ndim == 2:
+            if parameter.ndim == 2 or (parameter.ndim > 2 and float(parameter.std()) < LEAST):
                 parameter.copy_(SPREAD * noise)
             elif parameter.ndim == 1:
                 parameter.add_(0.1 * noise)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -21,7 +22,7 @@ from heedmap.errors import (
     WiringError,
 )
 from heedmap.moves import Following, follow
-from heedmap.probe import check_calls, check_tail, own_examples
+from heedmap.probe import check_calls, check_tail, own_examples, reads_one_row
 from heedmap.records import Mark, Origin, Readout, State, Wiring
 from heedmap.routes import Apart, check_residuals
 from heedmap.streams import Declaration, ends, frontier, infer
@@ -89,7 +90,7 @@ def followed(
     What cannot be followed is refused as it would be without; a mistake in what was asked is told, or a method that is
     not for it.
     """
-    refused = None
+    refused, before = None, torch.get_rng_state()
     if model not in _moving:
         try:
             return explained(declared)
@@ -97,6 +98,7 @@ def followed(
             refused = error
     apart = set(_moving.get(model, ()))
     while True:
+        torch.set_rng_state(before)  # it is still the same run, of a model that draws numbers
         try:
             found = explained(Following(apart, declared))
         except Apart as found_out:
@@ -169,11 +171,15 @@ def batches(recording: Recording, wiring: Wiring, batch: int) -> list[int]:
 
 
 def start_states(
-    readout: Readout | Sequence[Readout] | None, origin: Origin, wiring: Wiring, marks: Sequence[Mark]
+    readout: Readout | Sequence[Readout] | None,
+    origin: Origin,
+    wiring: Wiring,
+    marks: Sequence[Mark],
+    alone: Callable[[], bool] = lambda: False,
 ) -> dict[State, Readout | None]:
-    """Where the walk starts: the states the target reads, or the ones declared."""
+    """Where the walk starts: the states the target reads, or the ones declared; `alone` as in `ends`."""
     if readout is None:
-        return {wiring.calls[index].state: None for index in ends(origin, wiring, marks)}
+        return {wiring.calls[index].state: None for index in ends(origin, wiring, marks, alone)}
     declared = [readout] if isinstance(readout, Readout) else readout
     if not isinstance(declared, (list, tuple)) or not declared or not all(isinstance(x, Readout) for x in declared):
         raise InputError(
@@ -186,6 +192,19 @@ def start_states(
             raise InputError(f"readout names {state} twice. heedmap expected one Readout for a state; join their rows.")
         states[state] = item
     return states
+
+
+def reader(
+    value: Tensor, recording: Recording, wiring: Wiring, sizes: Sequence[int], origin: Origin
+) -> Callable[[], bool]:
+    """Whether a target reads one row alone: asked only where it matters, and looked up once."""
+
+    @cache
+    def alone() -> bool:
+        last = frontier(origin.calls, wiring.calls)
+        return reads_one_row(value, wiring, recording.calls, sizes, last, recording.pull)
+
+    return alone
 
 
 def connected(value: Tensor, origin: Origin | None) -> Origin:

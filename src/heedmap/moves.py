@@ -42,7 +42,6 @@ class _Following(Inference):
     def __init__(self, calls: Sequence[Seen], names: Any, bases: Sequence[Base], *more: Any, apart: Any) -> None:
         super().__init__(calls, names, bases, *more)
         self.apart: Collection[int] = apart
-        self.bases = bases
         self.moved: dict[str, Moved] = {}
         self.together: dict[str, int] = {}  # how many examples, or windows, hold a stream's tokens
 

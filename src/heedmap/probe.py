@@ -136,6 +136,36 @@ def check_tail(
                 )
 
 
+def reads_one_row(
+    value: Tensor, wiring: Wiring, calls: Sequence[Probed], batches: Sequence[int], ends: Sequence[int], pull: Pull
+) -> bool:
+    """Whether a target reads one row of the last state, and of all states before and of the tokens only the same."""
+    if len(ends) != 1 or wiring.moved:
+        return False
+    found = pull([value], [torch.ones_like(value)])
+    state, batch = wiring.calls[ends[0]].state, batches[ends[0]]
+    if ends[0] not in found or state.stream not in wiring.layouts:
+        return False
+    rows = _rows(calls[ends[0]].gradient(found[ends[0]], batch))
+    if bool((rows.sum(-1) != 1).any()):
+        return False
+    for index in wiring.upstream(ends) - set(ends):
+        if index in found and bool(found[index].any()):
+            own = wiring.calls[index].state.stream == state.stream
+            if not own or bool((_rows(calls[index].gradient(found[index], batches[index])) & ~rows).any()):
+                return False
+    for stream, layouts in wiring.layouts.items():
+        for number in _bits(layouts):
+            grad = found.get(-1 - number)
+            if grad is None or not bool(grad.any()):
+                continue
+            if stream != state.stream or grad.ndim != 3 or grad.shape[:2] != rows.shape:
+                return False
+            if bool(((grad != 0).any(-1) & ~rows).any()):
+                return False
+    return True
+
+
 def own_examples(tensor: Tensor, calls: Mapping[int, Probed], batches: Sequence[int], pull: Pull) -> bool:
     """Whether every example of a target's value, or of its logits, reads that example alone."""
     code = 1.0 + torch.arange(len(tensor), device=tensor.device, dtype=tensor.dtype)

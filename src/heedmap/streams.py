@@ -7,7 +7,7 @@ branch stands for both. Whatever is not certain is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +69,7 @@ class Inference:
     ) -> None:
         self.seen = calls
         self.names = names
+        self.bases = bases
         self.marks = marks
         self.strong = sum(1 << i for i, base in enumerate(bases) if base.strong)
         self.primary = sum(1 << i for i, name in enumerate(names) if name.kind == "input")
@@ -207,6 +208,7 @@ class Inference:
             )
         state = self.calls[latest[0]].state
         stream = next(known for known in self.streams if known.name == state.stream)
+        stream.bases |= self._words_again(origin.bases & self.strong & ~stream.bases, stream)
         if origin.names & self.primary & ~stream.names or origin.bases & self.strong & ~stream.bases:
             foreign = [n.text for i, n in enumerate(self.names) if origin.names & self.primary & ~stream.names & 1 << i]
             raise WiringError(
@@ -215,6 +217,18 @@ class Inference:
                 f"heedmap expected one state; {_declare(seen)}"
             )
         return state
+
+    def _words_again(self, bits: int, stream: Stream) -> int:
+        """Of some layouts those in which a stream's own words, as they were given, are looked up in another table."""
+        if stream.declared:
+            return 0
+        again = 0
+        for bit, base in enumerate(self.bases):
+            given = base.operation == "embedding" and not base.behind & self.strong
+            own = given and not base.names & self.primary & ~stream.names
+            if bits >> bit & 1 and own and len(base.shape) == 3 and base.tokens == stream.tokens:
+                again |= 1 << bit
+        return again
 
     def _refuse_marks(self, seen: Seen, what: str, origin: Origin, tokens: int) -> None:
         """Refuse what the probe between calls cannot tell: splices of two depths, and mixing before any call."""
@@ -237,6 +251,10 @@ class Inference:
     def _enter(self, seen: Seen, what: str, origin: Origin, tokens: int) -> State:
         """The state of a stream before any call: the one laid out by the same operations, or a new one."""
         content = self._content(origin)
+        for bit, base in enumerate(self.bases):
+            if content >> bit & 1 and base.operation == "__setitem__":  # in place: what was written into has its shape
+                written = [i for i, each in enumerate(self.bases) if base.behind >> i & 1 and each.shape == base.shape]
+                content |= sum(1 << i for i in written) & self.strong
         for stream in self.streams:
             if stream.tokens == tokens and content & stream.bases:
                 stream.bases |= content
@@ -288,8 +306,11 @@ def frontier(bits: int, calls: Sequence[Call]) -> list[int]:
     return [index for index in left if index not in held]
 
 
-def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
-    """The calls whose states a target reads; refused where it also reads what lies before them."""
+def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark], alone: Callable[[], bool] = lambda: False) -> list[int]:
+    """The calls whose states a target reads; refused where it also reads what lies before them.
+
+    `alone` says whether it reads one row, and no other of any state: then nothing that may move tokens has moved them.
+    """
     latest = frontier(origin.calls, wiring.calls)
     for index in latest:
         end = wiring.calls[index]
@@ -299,11 +320,11 @@ def ends(origin: Origin, wiring: Wiring, marks: Sequence[Mark]) -> list[int]:
                 raise _two_depths(end.state, str(wiring.calls[other].state), "the target")
         for bit, mark in enumerate(marks):
             if origin.marks >> bit & 1 and not end.queries_from.marks >> bit & 1:
-                _check_mark(mark, end, upstream, wiring)
+                _check_mark(mark, end, upstream, wiring, alone)
     return latest
 
 
-def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> None:
+def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring, alone: Callable[[], bool]) -> None:
     """Beside the last call and after it, only work token by token may happen, and pooling."""
     met = {i for i in range(mark.upstream.calls.bit_length()) if mark.upstream.calls >> i & 1}
     if mark.kind == "join":
@@ -315,12 +336,13 @@ def _check_mark(mark: Mark, end: Call, upstream: set[int], wiring: Wiring) -> No
     tokens = wiring.tokens[end.state.stream]
     if end.index in met:
         moving = mark.kind == "move" and not mark.tokenwise and end.state.stream not in wiring.moved
+        moving &= mark.operation != "stack"  # side by side along an axis of their own tokens stay where they are
         refused = mark.kind in ("splice", "unseen", "product") or moving
         refused |= mark.kind == "weighing" and bool({tokens, tokens - 1} & set(mark.sizes) - {0, 1})
         refused &= not mark.after_model or mark.kind == "splice"
     else:
         refused = bool(met) and met <= upstream
-    if refused:
+    if refused and not (mark.kind == "move" and alone()):
         raise ReadoutError(
             f"Between the last call ({end.module}) and the target, {mark.module} has a {mark.operation} that "
             f"{SAYS[mark.kind]}. heedmap expected work token by token, or pooling. Declare the rows that speak: "
@@ -338,6 +360,8 @@ def _check_join(mark: Mark, older: Origin, end: Call, upstream: set[int], wiring
     moved = wiring.moved.get(end.reading.stream) if end.reading.after is None else None
     before = [state.after for state in ((end.reading,) if moved is None else moved.sources) if state.after is not None]
     own = latest == before if moved is None else set(latest) <= set(before)
+    held = all(mark.upstream.calls >> index & 1 for index in before)
+    own |= moved is None and not latest and held  # as they entered they are in what the residual branch holds
     tokenwise = mark.tokenwise or moved is not None  # in windows it is told by where its tokens went
     if mark.after_model or not tokenwise or not own:
         named = " and ".join(str(wiring.calls[i].state) for i in latest) or "the tokens as they entered"

@@ -146,6 +146,14 @@ def test_tokens_picked_by_what_they_say_are_followed():
     right(model, x, moved(maps(model, (x,), LABEL), {0: IDENTITY[order]}))
 
 
+def test_where_tokens_are_drawn_to_is_where_one_forward_pass_puts_them():
+    model, x = Tower(between(lambda s, x: x[:, torch.randperm(TOKENS)])), tokens()
+    torch.manual_seed(5)
+    value = model(x)[:, LABEL]
+    torch.manual_seed(5)
+    torch.testing.assert_close(heedmap.explain(model, (x,), logit(LABEL)).value, value.detach())
+
+
 def test_tokens_that_become_one_share_what_reaches_it():
     """The walk of the halves, told apart by where their gradients are: the sum stays, and each has its part."""
 
@@ -301,6 +309,60 @@ UNSEEN = {
 def test_attention_that_no_seam_sees_before_the_first_call_is_refused(name):
     path = lambda s, x: finish(s, UNSEEN[name](s, x), s.a, s.b)  # noqa: E731
     refused(Tower(path), tokens(), HeedmapError, "declare|Declare|wiring=|seam|form")
+
+
+MERGED = {
+    "side by side": lambda s, x, y: s.a(x, torch.cat([x, y], 1)),
+    "values rolled": lambda s, x, y: s.a(x, torch.cat([x, y], 1), torch.cat([x, y], 1).roll(1, 1)),
+    "keys of others besides": lambda s, x, y: s.a(
+        x, torch.cat([x, y], 1) + torch.cat([y[:, :4], y], 1), torch.cat([x, y], 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MERGED)
+def test_own_tokens_and_those_of_another_state_read_as_one(name):
+    """As a decoder that reads itself and the encoder in one call."""
+
+    def path(s, x, y):
+        y = y + s.b(y)
+        x = x + MERGED[name](s, x, y)
+        return s.head((x + s.c(x))[:, 0])
+
+    model, inputs = Tower(path), (tokens(2, 4), tokens())
+    if name != "side by side":
+        refused(model, inputs, WiringError, "wiring=")
+        return
+    b, a, c = maps(model, inputs, LABEL)
+    other = torch.eye(TOKENS, dtype=b.dtype) + b
+    after = torch.cat([torch.eye(4, dtype=a.dtype) + a[..., :4], a[..., 4:] @ other], -1)
+    true = (after + c @ after)[:, 0]
+    e = heedmap.explain(model, inputs, logit(LABEL))
+    torch.testing.assert_close(e["x"], true[:, :4] - torch.eye(4, dtype=a.dtype)[0])
+    torch.testing.assert_close(e["y"], true[:, 4:])
+
+
+WRITTEN = {
+    "marked": lambda x: x.masked_fill(torch.arange(TOKENS)[:, None] == 3, 0.5),
+    "marked in place": lambda x: _written(x, torch.arange(TOKENS) == 3, torch.full((1, CHANNELS), 0.5)),
+    "moved in place": lambda x: _written(x, slice(1, None), x[:, :-1].clone()),
+}
+
+
+def _written(x, where, what):
+    x = x * 1.0
+    x[:, where] = what.to(x)
+    return x
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_tokens_written_over_before_the_first_call_are_right_where_none_is_moved(name):
+    model, x = Tower(lambda s, x: finish(s, WRITTEN[name](s.embed(x)), s.a, s.b)), torch.tensor([[*range(TOKENS)]])
+    model.embed = torch.nn.Embedding(20, CHANNELS, dtype=torch.float64)
+    if name == "moved in place":
+        refused(model, x, WiringError, "wiring=")
+    else:
+        right(model, x, flowed(maps(model, (x,), LABEL)))
 
 
 def test_two_halves_that_read_one_another_are_followed():
@@ -482,6 +544,77 @@ def test_a_residual_rolled_at_the_last_call_is_refused(calls):
     refused(Tower(path), tokens(), (ReadoutError, WiringError), "readout=|wiring=")
 
 
+CHANNELS_FIRST = {
+    "as it is": lambda x: x.mT,
+    "rolled": lambda x: x.mT.roll(1, -1),
+    "pooled": lambda x: x.mT.mean(-1, keepdim=True),
+    "mixed": lambda x: x.mT @ torch.ones(TOKENS, TOKENS, dtype=x.dtype),
+}
+
+
+@pytest.mark.parametrize("name", CHANNELS_FIRST)
+def test_a_residual_with_channels_first_is_right_where_its_tokens_stay(name):
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head((s.b(x).mT + CHANNELS_FIRST[name](x)).mT[:, 0])
+
+    model, x = Tower(path), tokens()
+    if name == "as it is":
+        right(model, x, flowed(maps(model, (x,), LABEL)))
+    else:
+        refused(model, x, ReadoutError, "readout=")
+
+
+def test_heads_side_by_side_are_right_and_depths_side_by_side_are_refused():
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return torch.stack([s.head(y), s.head2(y)], 1)[:, :, 0].sum(1)
+
+    model, x = Tower(path), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+
+    def deep(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        return torch.stack([s.head(y), s.head2(x)], 1)[:, :, 0].sum(1)
+
+    refused(Tower(deep), x, ReadoutError, "readout=")
+
+
+def routed(x, back=True):
+    """Tokens in the order of their first channel, worked on, and put back where they were."""
+    order = x[..., :1].argsort(1).expand_as(x)
+    worked = x.gather(1, order).sin()
+    return torch.zeros_like(x).scatter(1, order, worked) if back else worked
+
+
+def test_tokens_sorted_and_put_back_behind_the_last_call_are_right_where_one_row_is_read():
+    def behind(s, x):
+        x = x + s.a(x)
+        x = x + s.b(x)
+        return x + routed(x)
+
+    model, x = Tower(lambda s, x: s.head(behind(s, x)[:, 1])), tokens()
+    for _ in range(2):  # the second time without a probe
+        right(model, x, flowed(maps(model, (x,), LABEL), row=1))
+    refused(Tower(lambda s, x: s.head(behind(s, x)[:, :2].sum(1))), x, ReadoutError, "readout=")
+    refused(Tower(lambda s, x: s.head(behind(s, x).mean(1))), x, ReadoutError, "readout=")
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_tokens_sorted_beside_the_last_call_are_right_where_they_are_put_back(back):
+    def path(s, x):
+        x = x + s.a(x)
+        return s.head((x + s.b(x) + routed(x, back))[:, 1])
+
+    model, x = Tower(path), tokens(1)
+    if back:
+        right(model, x, flowed(maps(model, (x,), LABEL), row=1))
+    else:
+        refused(model, x, ReadoutError, "readout=")
+
+
 def test_two_depths_with_another_input_beside_are_refused():
     def path(s, x, extra):
         x = x + s.a(x)
@@ -504,6 +637,66 @@ def test_a_target_over_hidden_states_of_two_depths_is_refused():
     for target in (both, means, stacked):
         refused(model, x, ReadoutError, "readout=", target)
     assert heedmap.explain(model, x, lambda o: o["hidden"][1][:, 0, 0]).readout == ("x@0, row 0",)
+
+
+# -- words that are looked up again -----------------------------------------------------------------------------------
+
+AGAIN = {
+    "as given": lambda again, ids: again(ids),
+    "rolled": lambda again, ids: again(ids.roll(1, 1)),
+    "shifted": lambda again, ids: again(F.pad(ids[:, :-1], (1, 0))),
+    "picked by a list": lambda again, ids: again(ids[:, SWAPPED]),
+    "summed up": lambda again, ids: again(ids.cumsum(1).clamp(max=19)),
+    "rolled afterwards": lambda again, ids: again(ids).roll(1, 1),
+    "pooled": lambda again, ids: again(ids).mean(1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("place", ["between", "behind"])
+@pytest.mark.parametrize("name", AGAIN)
+def test_words_looked_up_again_are_right_where_they_are_those_of_their_tokens(name, place):
+    """A second table of the same words, read between two layers and behind the last one."""
+
+    def path(s, ids):
+        x = s.embed(ids)
+        x = x + s.a(x)
+        x = x + s.conv.bias * AGAIN[name](s.again, ids) if place == "between" else x
+        x = x + s.b(x)
+        x = x * AGAIN[name](s.again, ids) if place == "behind" else x
+        return s.head(x[:, 1])
+
+    model = Tower(path)
+    model.embed, model.again = (torch.nn.Embedding(20, CHANNELS, dtype=torch.float64) for _ in range(2))
+    ids = torch.tensor([[3, 1, 4, 1, 5, 9, 2, 6, 5]])
+    true = flowed(maps(model, (ids,), LABEL), row=1)
+    if name == "as given":
+        right(model, ids, true)
+    elif place == "between":
+        refused(model, ids, WiringError, "wiring=")
+    else:
+        right_or_refused(model, ids, true)
+
+
+def test_tokens_as_they_entered_beside_the_last_state_are_right_where_its_residual_branch_is_there():
+    def gated(s, x):
+        y = x + s.a(x)
+        y = y + s.b(y)
+        return s.head((y + y * s.conv.bias * x)[:, 0])
+
+    def skipped(s, x):
+        y = x + s.a(x)
+        y = s.b(y) + x  # what the first call gave is not handed on
+        return s.head((y + y * x)[:, 0])
+
+    def of_others(s, x):
+        y = x + s.a(x)
+        y = y + s.b(y)
+        return s.head((y + y * x.roll(1, 1))[:, 0])
+
+    model, x = Tower(gated), tokens()
+    right(model, x, flowed(maps(model, (x,), LABEL)))
+    refused(Tower(skipped), x, ReadoutError, "readout=")
+    refused(Tower(of_others), x, ReadoutError, "readout=")
 
 
 # -- windows, heads, batch --------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from builders import BY_NAME
 from dense import record, walk
 from torch import nn
+from transformers import CONFIG_MAPPING
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,7 @@ def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
     assert {each.name: each.status for each in tried} == {
         "BertForTokenClassification": "equal",
         "T5Model": "equal",
-        "SwinModel": "not compared",  # its tokens are merged
+        "SwinModel": "moved",  # in windows, rolled and merged
         "DiffLlamaModel": "refused",
         "ResNetModel": "no attention",
     }
@@ -40,9 +41,10 @@ def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
     assert 0 < t5.difference < 1e-9
     assert t5.short > 1e-3, "the oracle without its first call is another map"
     text = page.read_text()
-    assert "**2 of 5 model classes are explained and equal to the oracle**" in text
+    assert "**3 of 5 model classes are explained and equal to the oracle**" in text
     assert "| t5 | T5Model | equal | 6 | 2 |" in text
-    assert "### Two calls read one state (`WiringError`): 1\n" in text
+    assert "### Two states added up: 1\n" in text
+    assert "* DiffLlamaModel: explained with `wiring=` of 2 calls\n" in text
     assert "5/5 " in capsys.readouterr().out
 
 
@@ -67,7 +69,7 @@ def test_the_oracle_agrees_with_the_equations_of_a_wiring_declared_by_hand(name)
 
 
 def test_a_map_that_is_wrong_in_one_entry_is_told():
-    trying, oracle = sweep("trying"), sweep("oracle")
+    trying, oracle = sweep("comparing"), sweep("oracle")
     true = [oracle.Told(0, "reading", torch.tensor([1.0, -2.0, 0.5])), oracle.Told(1, "read", torch.tensor([0.25]))]
     named = {(0, "reading"): "words", (1, "read"): "pixels", (1, "reading"): "words@0"}
     flowed = {"words": torch.tensor([1.0, -2.0, 0.5]), "pixels": torch.tensor([0.25])}
@@ -96,19 +98,110 @@ class Mixed(nn.Module):
         return x + self.layers[1](x, x, x)[0]
 
 
+IDS = torch.tensor([[3, 1, 4, 1, 5, 2]])
+
+
+def mixed(between):
+    torch.manual_seed(3)
+    return Mixed(between).double().eval()
+
+
+def told(between):
+    (one,) = sweep("oracle").truth(mixed(between), {"ids": IDS}, lambda output: output[:, 0].sum(-1) ** 3, True).told
+    return one
+
+
 def test_tokens_that_move_are_followed_and_tokens_that_mix_are_not_compared():
-    oracle, ids = sweep("oracle"), torch.tensor([[3, 1, 4, 1, 5]])
-
-    def told(between):
-        torch.manual_seed(3)
-        model = Mixed(between).double().eval()
-        return oracle.truth(model, {"ids": ids}, lambda output: output[:, 0].sum(-1) ** 3).told
-
     plain, rolled = (told(between) for between in (nn.Identity(), lambda x: x.roll(1, 1)))
-    assert len(plain) == len(rolled) == 1
-    assert not torch.allclose(plain[0].flowed, rolled[0].flowed)
-    with pytest.raises(oracle.NotComparedError, match="queries of call 1 are mixed from several tokens"):
-        told(lambda x: x + x.roll(1, 1))
+    assert not torch.allclose(plain.flowed, rolled.flowed)
+    assert plain.places == rolled.places == [("ids", i, i) for i in range(6)]
+    for mix in (lambda x: x + x.roll(1, 1), lambda x: x.unfold(1, 2, 1).mean(-1)):
+        with pytest.raises(sweep("oracle").NotComparedError, match="queries of call 1 are mixed from several tokens"):
+            told(mix)
+
+
+def attended(layer, x):
+    """The weights of a layer, and what its tokens take by them."""
+    projected = nn.functional.linear(x, layer.in_proj_weight, layer.in_proj_bias)
+    q, k, v = (each.unflatten(-1, (2, 4)).transpose(1, 2) for each in projected.chunk(3, -1))
+    weights = (q @ k.mT / 2).softmax(-1)
+    return weights, (weights @ v).transpose(1, 2).flatten(2)
+
+
+def test_tokens_that_become_one_are_weighed_by_the_gradient_at_each():
+    """R of a pair is the mean of theirs by the size of the target's gradient at what each took from the first call."""
+    model = mixed(lambda x: x.unflatten(1, (3, 2)).mean(2))
+    x = model.embed(IDS)
+    a, took = attended(model.layers[0], x)
+    y = model.between(x + model.layers[0].out_proj(took))
+    b, read = attended(model.layers[1], y)
+    output = y + model.layers[1].out_proj(read)
+    gradient, by_a, by_b = torch.autograd.grad(output[:, 0].sum(-1) ** 3, [took, a, b])
+    one, two = ((by * weights).mean(1)[0].detach().numpy() for by, weights in ((by_a, a), (by_b, b)))
+    size = np.linalg.norm(gradient[0].numpy(), axis=-1).reshape(3, 2)
+    merge = np.zeros((3, 6))
+    for pair, share in enumerate(size / size.sum(1, keepdims=True)):
+        merge[pair, 2 * pair : 2 * pair + 2] = share
+    true = ((np.eye(3) + two) @ merge @ (np.eye(6) + one) - merge)[0]
+    np.testing.assert_allclose(told(model.between).flowed.numpy(), true, rtol=0, atol=1e-9 * np.abs(true).max())
+
+
+def test_moved_tokens_are_held_against_each_other_in_the_order_of_their_places():
+    in_order, oracle = sweep("comparing").in_order, sweep("oracle")
+    patches = [("pixels", 8, 15), None, ("pixels", 0, 7), ("pixels", 16, 23)]
+    true = [oracle.Told(0, "reading", torch.tensor([2.0, 9.0, -1.0, 4.0]), patches)]
+    true.append(oracle.Told(2, "reading", torch.tensor([0.5, 0.0]), [("ids", 1, 1), ("ids", 3, 3)]))
+    words = {"ids": torch.tensor([0.0, 0.5, 0.0, 0.0])}
+    assert in_order({"pixels": torch.tensor([-1.0, 2.0, 4.0]), **words}, true) == 0.0, "a learned one is nobody's"
+    assert in_order({"pixels": torch.tensor([9.0, -1.0, 2.0, 4.0]), **words}, true) == 0.0, "or a token of the stream"
+    assert in_order({"pixels (rearranged)": torch.tensor([2.0, 9.0, -1.0, 4.0]), **words}, true) == 0.0
+    assert in_order({"pixels": torch.tensor([2.0, -1.0, 4.0]), **words}, true) == pytest.approx(3 / 9)
+    assert in_order({"pixels": torch.tensor([-1.0, 2.0, 4.1]), **words}, true) == pytest.approx(0.1 / 9)
+    assert in_order({"pixels": torch.tensor([-1.0, 2.0]), **words}, true) == float("inf")
+    assert in_order({"pixels": torch.tensor([-1.0, 2.0, 4.0])}, true) == pytest.approx(0.5 / 9), "words that have none"
+    halves = torch.tensor([-0.5, -0.5, 1.0, 1.0, 2.0, 2.0])
+    assert in_order({"pixels": halves, **words}, true) == 0.0, "merged before any attention"
+
+
+def test_each_refusal_is_in_a_group_that_says_what_to_declare():
+    refusals, tried = sweep("refusals"), sweep("trying").Tried
+    known = [name for one in refusals.GROUPS for name in one.types.split()]
+    assert len(known) == len(set(known))
+    assert set(known) <= set(CONFIG_MAPPING)
+
+    def title(model_type, why, then=""):
+        return refusals.group(tried("Any", model_type, "refused", why, then=then)).title
+
+    assert title("wav2vec2", "Tokens are moved or mixed") == "A convolution over neighbouring tokens"
+    assert title("nobody", "Call 1 is spliced", "9 of the 9 tokens are mixed with others") == title("wav2vec2", "")
+    assert title("nobody", "a model that nobody has met") == "Other"
+    assert title("wav2vec2", "The target does not depend on any attention call.") == "The number asked for"
+
+
+def test_what_is_declared_is_what_the_messages_ask_for():
+    from heedmap.errors import ReadoutError, WiringError
+
+    asked = []
+
+    def explain(**given):
+        asked.append(given)
+        if len(asked) == 1:
+            raise ReadoutError("Declare the rows that speak: readout=heedmap.Readout('from 2 on', rows=...).")
+        return Found()
+
+    class Found:
+        streams = ("words",)
+
+        def __getitem__(self, stream):
+            return torch.tensor([0.0, float(len(asked) < 4)])
+
+    error = WiringError('heedmap expected one state; declare it: wiring={2: {"reading": "stream", "read": "stream"}}.')
+    assert sweep("declaring").declared(explain, error) == "`wiring=` of 1 call and `readout=`"
+    assert [sorted(each) for each in asked] == [["wiring"], ["readout", "wiring"]]
+    assert asked[1]["wiring"] == {2: {"reading": "from 2 on", "read": "from 2 on"}}
+    assert sweep("declaring").declared(explain, WiringError("nothing to declare")) == ""
+    asked += [{}, {}]
+    assert sweep("declaring").declared(explain, error) == "", "nothing flows from what was declared"
 
 
 def test_neither_a_crash_nor_a_loop_ends_the_sweep():

@@ -121,7 +121,7 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
     if name == "stack":
         return axis == -1 or axis == operands[0].ndim  # channels side by side
     if name == "__getitem__":
-        return not indexed(name, args)
+        return not indexed(name, args, (Tensor,) if operands[0].is_floating_point() else (Tensor, list))
     if name == "__setitem__" and isinstance(args[1], tuple) and len(args[1]) == 2:
         return args[1][0] is Ellipsis and isinstance(args[1][1], (int, slice))  # some channels of every token
     if name in ("conv1d", "conv2d", "conv3d"):
@@ -131,6 +131,8 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
     if name in REDUCES:
         if isinstance(axis, Tensor) or kwargs.get("other") is not None:
             return True  # the lesser or greater of two
+        if not operands[0].is_floating_point():
+            return False  # the last axis of words is that of tokens
         axes = axis if isinstance(axis, (tuple, list)) else (axis,)
         return all(each in (-1, operands[0].ndim - 1) for each in axes)
     return (name if name.startswith("__") else name.rstrip("_")) in TOKENWISE

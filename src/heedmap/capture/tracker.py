@@ -196,11 +196,12 @@ class Tracker:
         if name.strip("_") in ops.SPLICES and not ops.keeps_tokens(name, args, kwargs, operands):
             joined |= self._mark("splice", name, joined)
         deeper, a = max(labelled, key=lambda item: item[1].calls)
-        tokens = self.calls[a.calls.bit_length() - 1].counts[0]
+        call = self.calls[a.calls.bit_length() - 1]
+        tokens, channels = call.counts[0], call.values.shape[-1] * (call.lead[-1] if call.lead else 1)
         for older, b in labelled:
             if (b.calls, b.names & self._primary) in ((0, 0), (a.calls, a.names & self._primary)):
                 continue
-            tokenwise = _has_tokens(deeper, tokens) and _has_tokens(older, tokens)
+            tokenwise = all(_has_tokens(each, tokens, channels) for each in (deeper, older))
             if not tokenwise or _contains(a, b, self._primary):
                 joined |= self._mark("join", name, joined, older=b, tokenwise=tokenwise)
         return self._weigh(name, joined, [origin for _, origin in labelled])
@@ -245,9 +246,12 @@ def _contains(a: Origin, b: Origin, primary: int) -> bool:
     return mine != other and any(other) and not (other[0] & ~mine[0]) and not (other[1] & ~mine[1])
 
 
-def _has_tokens(tensor: Tensor, count: int) -> bool:
+def _has_tokens(tensor: Tensor, count: int, channels: int) -> bool:
+    """Whether tokens lie apart in a tensor: channels are last, or first, as convolutions have them."""
     if tensor.ndim == 2:
         return tensor.shape[0] % count == 0
+    if channels != count and tensor.shape[1:] == (channels, count):
+        return True
     return count in tensor.shape[:-1] or math.prod(tensor.shape[1:-1]) == count
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from heedmap.capture import Recording
-from heedmap.checking import batches, check, connected, trust
+from heedmap.checking import batches, check, connected, reader, trust
 from heedmap.context import context_of, names_of
 from heedmap.records import Explanation, Origin, State, Wiring
 from heedmap.routes import Route, check_tail, routes
@@ -32,6 +32,7 @@ class Question:
     context: Context
     apart: bool  # whether an output of more examples can be cut into outputs of as many as these
     routes: Sequence[Route]  # where the tokens went that were moved between calls
+    alone: Callable[[], bool]  # whether one row is read alone
 
     def upstream(self, wiring: Wiring, states: Iterable[State]) -> set[int]:
         """The calls that some states are made of; behind moved tokens those of the tokens that came."""
@@ -96,12 +97,13 @@ def questions(
         count = len(value)
         if count not in ways:
             ways[count] = routes(wired, recording, sizes, count)
+        alone = reader(value, recording, wired, sizes, origin)
         if wired.moved and not declared:
-            states = [wired.calls[index].state for index in ends(origin, wired, recording.marks)]
+            states = [wired.calls[index].state for index in ends(origin, wired, recording.marks, alone)]
             check_tail(value, wired, recording, sizes, states, ways[count])
         names = names_of(predicted(given, recording.output, context), context)
         apart = len(frontier(origin.calls, wired.calls)) == 1 and _plain(recording.output)
-        yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart, ways[count])
+        yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart, ways[count], alone)
 
 
 def _plain(output: Any) -> bool:

@@ -91,7 +91,7 @@ def met(
     """As `seen`; but of each call only what `take` makes of it is kept."""
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             meeting = _Meeting(wired, starts, take, asked)
             recording.backward(asked.value, asked.sizes, meeting.step, keep=asked.more)
             meeting.check_arrived()
@@ -231,7 +231,7 @@ def _looked_at(
 ) -> Iterator[tuple[Wiring, Seen]]:
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             with torch.autocast(asked.value.device.type, enabled=False):
                 back = ways_of(recording, wired, asked)
                 rows, named = opened(recording, wired, asked, starts)

@@ -129,7 +129,7 @@ def on_features(
     takes = f"{name} takes models whose last attention reads linear maps of its tokens. Use heed or gae here."
     with made, recorded(model, inputs, wiring, verify, edits, stems=True) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             ways = ways_of(recording, wired, asked)
             with torch.autocast(asked.value.device.type, enabled=False):
                 rows, named = dense.opened(recording, wired, asked, starts)

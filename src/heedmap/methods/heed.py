@@ -36,7 +36,7 @@ def heed(
     explanations = []
     with recorded(model, inputs, wiring, verify, edits) as (recording, wired):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             link = noised(noise, correction, wired)
             walk = Walk(wired, correct, starts, link, asked.routes, len(asked.value))
             recording.backward(asked.value, asked.sizes, walk.step, keep=asked.more)

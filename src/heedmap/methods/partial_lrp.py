@@ -53,7 +53,7 @@ def partial_lrp(
     explanations = []
     with taped(model, inputs, rules, wiring, verify, edits) as (recording, wired, relevance):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             rows, named = dense.opened(recording, wired, asked, starts)
             last = {state: dense.last_calls(wired, state) for state in rows}
             came = relevance.arrived(asked, only={call.index for calls in last.values() for call in calls.values()})

@@ -60,7 +60,7 @@ def t_attr(
     explanations = []
     with taped(model, inputs, rules, wiring, verify, edits) as (recording, wired, relevance):
         for asked in questions(model, inputs, targets, recording, wired, readout is not None, verify):
-            starts = start_states(readout, asked.origin, wired, recording.marks)
+            starts = start_states(readout, asked.origin, wired, recording.marks, asked.alone)
             rows, named = dense.opened(recording, wired, asked, starts)
             upstream = asked.upstream(wired, rows)
             ways = ways_of(recording, wired, asked)
