@@ -74,6 +74,34 @@ def qwen3_vl():
     return qwen(hf.Qwen3VLConfig, hf.Qwen3VLForConditionalGeneration, hf.Qwen3VLProcessor, seeing, head_dim=8)
 
 
+GLM = (
+    "<|image|>", "<|video|>", "<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"
+)  # fmt: skip
+
+
+def glm4v():
+    words = said(*GLM)
+    names = ("image_token_id", "video_token_id", "image_start_token_id", "image_end_token_id")
+    ids = {name: words.convert_tokens_to_ids(mark) for name, mark in zip(names, GLM, strict=False)}
+    seeing = {
+        "depth": 2, "hidden_size": 32, "intermediate_size": 48, "num_heads": 4, "out_hidden_size": 32, "image_size": 16,
+    }  # fmt: skip
+    turned = {"rope_type": "default", "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0, "rope_theta": 10000.0}
+    text = speaking(hf.Qwen2Config, words).to_dict() | {"rope_parameters": turned}
+    del text["model_type"]
+    made = hf.Glm4vConfig(vision_config={**SQUARES, **seeing}, text_config=text, **ids)
+    pictures = hf.Glm4vImageProcessorPil(
+        size={"shortest_edge": 2 * 16 * 16, "longest_edge": 2 * 48 * 48},
+        patch_size=4,
+        merge_size=2,
+        temporal_patch_size=2,
+    )
+    processor = for_pictures(hf.Glm4vProcessor)(
+        image_processor=pictures, tokenizer=words, video_processor=None, chat_template=chat("".join(GLM[2:3] + GLM[:1]))
+    )
+    return hf.Glm4vForConditionalGeneration(made), processor
+
+
 # ---- tiles
 
 
@@ -212,8 +240,8 @@ def instructblip():
 
 
 SEERS = {
-    "qwen2-vl": qwen2_vl, "qwen2.5-vl": qwen2_5_vl, "qwen3-vl": qwen3_vl, "idefics3": idefics3, "smolvlm": smolvlm,
-    "smolvlm-whole": lambda: smolvlm(splitting=False), "internvl": internvl, "llava-next": llava_next,
-    "llava-onevision": llava_onevision, "paligemma": paligemma, "gemma3-vlm": gemma3, "blip-2": blip2,
-    "instructblip": instructblip,
+    "qwen2-vl": qwen2_vl, "qwen2.5-vl": qwen2_5_vl, "qwen3-vl": qwen3_vl, "glm-4v": glm4v, "idefics3": idefics3,
+    "smolvlm": smolvlm, "smolvlm-whole": lambda: smolvlm(splitting=False), "internvl": internvl,
+    "llava-next": llava_next, "llava-onevision": llava_onevision, "paligemma": paligemma, "gemma3-vlm": gemma3,
+    "blip-2": blip2, "instructblip": instructblip,
 }  # fmt: skip
