@@ -44,7 +44,7 @@ def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
     assert "**3 of 5 model classes are explained and equal to the oracle**" in text
     assert "| t5 | T5Model | equal | 6 | 2 |" in text
     assert "### Two states added up: 1\n" in text
-    assert "* DiffLlamaModel: explained with `wiring=` of 2 calls\n" in text
+    assert "* DiffLlamaModel: explained with `wiring=` of 1 call\n" in text
     assert "5/5 " in capsys.readouterr().out
 
 
