@@ -117,6 +117,10 @@ def image(batch: int) -> dict[str, Tensor]:
     return {"pixel_values": numbers(batch, 3, 12, 12)}
 
 
+def video(batch: int) -> dict[str, Tensor]:
+    return {"pixel_values": numbers(batch, 4, 3, 8, 8)}
+
+
 def text(batch: int) -> dict[str, Tensor]:
     return {"input_ids": padded_ids(batch, 7), "attention_mask": padding(batch, 7)}
 
@@ -233,6 +237,22 @@ def dinov2():
         **options, **IMAGE, **NO_DROPOUT, mlp_ratio=2, layerscale_value=0.5, initializer_range=0.2, num_labels=CLASSES
     )
     return hf.Dinov2ForImageClassification(config)
+
+
+def dinov2_registers():
+    options = {key: value for key, value in SMALL.items() if key != "intermediate_size"}
+    config = hf.Dinov2WithRegistersConfig(
+        **options, **IMAGE, **NO_DROPOUT, mlp_ratio=2, num_register_tokens=3, layerscale_value=0.5,
+        initializer_range=0.2, num_labels=CLASSES,
+    )  # fmt: skip
+    return hf.Dinov2WithRegistersForImageClassification(config)
+
+
+def videomae():
+    config = hf.VideoMAEConfig(
+        **SMALL, **NO_DROPOUT, image_size=8, patch_size=4, num_frames=4, tubelet_size=2, num_labels=CLASSES
+    )
+    return hf.VideoMAEForVideoClassification(config)
 
 
 def bert():
@@ -480,6 +500,8 @@ FAMILIES = (
     Family("beit", beit, image, PATCHES_AND_CLS, SELF_IMAGE, returned=True),
     Family("beit-shared", beit_shared, image, PATCHES_AND_CLS, SELF_IMAGE, returned=True),
     Family("dinov2", dinov2, image, PATCHES_AND_CLS, SELF_IMAGE, returned=True),
+    Family("dinov2-registers", dinov2_registers, image, {"image": 13}, SELF_IMAGE, returned=True),
+    Family("videomae", videomae, video, {"video": 8}, homogenous("video"), returned=True),
     Family("bert", bert, text, WORDS, SELF_TEXT, returned=True),
     Family("roberta", roberta, roberta_text, WORDS, SELF_TEXT, returned=True),
     Family("distilbert", distilbert, text, WORDS, SELF_TEXT, returned=True),

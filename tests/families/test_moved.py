@@ -180,6 +180,22 @@ def qwen2_5_vl():
     return Case(model, inputs, steps, {"pixel_values": np.arange(64), "input_ids": words})
 
 
+def qwen3_vl():
+    """What an inner layer of the tower says once more (deepstack) stays with the tokens that it is of."""
+    seeing = {
+        "patch_size": 2, "spatial_merge_size": 2, "temporal_patch_size": 1, "in_channels": 3, "depth": 3,
+        "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 16,
+        "num_position_embeddings": 16, "deepstack_visual_indexes": [0], "initializer_range": 0.3,
+    }  # fmt: skip
+    config = hf.Qwen3VLConfig(vision_config=seeing, text_config={**TURNED, "head_dim": 8}, **MARKED)
+    old = {16 + i: [4 * i, 4 * i + 1, 4 * i + 2, 4 * i + 3] for i in range(4)}
+    speaking, words = spoken(20, 3, np.arange(16, 20), 4)
+    steps = [*[grid(np.arange(16)[None])] * 3, Merge(old, at=2), *speaking]
+    inputs = qwen(said(([1, 3, 7], [8, 4, 5, 6]), 4), 4)
+    model = hf.Qwen3VLForConditionalGeneration(config)
+    return Case(model, inputs, steps, {"pixel_values": np.arange(16), "input_ids": words})
+
+
 ASKING = {
     "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 50,
     "encoder_hidden_size": 16, "initializer_range": 0.3, "cross_attention_frequency": 1,
@@ -290,8 +306,8 @@ def dinov3():
 
 
 CASES = [
-    llava, paligemma, idefics3, smolvlm, internvl, qwen2_vl, qwen2_5_vl, blip2, instructblip, llava_onevision, swin,
-    swin_in_windows, swinv2, sam, dinov3,
+    llava, paligemma, idefics3, smolvlm, internvl, qwen2_vl, qwen2_5_vl, qwen3_vl, blip2, instructblip,
+    llava_onevision, swin, swin_in_windows, swinv2, sam, dinov3,
 ]  # fmt: skip
 
 

@@ -105,8 +105,9 @@ def test_layouts_have_the_stream_s_tokens(name, folder):
     assert len(explanation.shown) == 1
     shown = explanation.shown[0]
     assert {stream: type(layout) for stream, layout in shown.layouts.items()} == EXPECTED[name]
-    for stream, layout in shown.layouts.items():
-        tokens = explanation[stream].shape[1]
+    assert set(explanation.streams) <= set(shown.layouts)
+    for stream in explanation.streams:  # not those that lie before a declared beginning
+        layout, tokens = shown.layouts[stream], explanation[stream].shape[1]
         assert size(layout, tokens) == tokens
         assert all(0 <= token < tokens for token in layout.special)
     assert shown.answer == str(explanation.predicted[0])
