@@ -176,6 +176,6 @@ def _image_side(case: Case) -> int:
 
 
 def _detected_size(case: Case) -> tuple[int, int]:
-    """Height and width in pixels: a picture of 4 by 3 whose short side is 800 (480 on several grids), or a drawn scene."""
+    """Height and width in pixels: a picture of 4 by 3, or a drawn scene."""
     sizes = {"zoo-detr": (96, 96), "deformable-r50-480": (480, 640)}
     return sizes.get(case.name, (800, 1066))
