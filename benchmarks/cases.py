@@ -55,7 +55,7 @@ CASES = {
         Case("vit-9217", "vit", 9217, long=True),
         Case("lm-16384", "lm", 16384, long=True),
         Case("detr-r50-800", "detr", 850, width=256, heads=8, layers=6),
-        Case("deformable-r50-480", "deformable", 6380, width=256, heads=8, layers=6, long=True),
+        Case("deformable-r50-480", "deformable", 6380, width=256, heads=8, layers=6),
         Case("zoo-detr", "detr", 144, width=96, heads=4, layers=2, small=True),
         Case("methods-vit-b", "methods", 197, width=768, heads=12),
         Case("command", "command", 145, small=True),
