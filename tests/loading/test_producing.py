@@ -301,3 +301,10 @@ def test_no_more_is_written_than_there_are_places(folder):
     assert found.begun + len(found.indices) == model.config.n_positions
     with pytest.raises(InputError, match="takes 64"):
         model.explain_produced(text="the film " * 40, tokens=3)
+
+
+def test_each_token_is_told_of_as_it_comes(folder):
+    told = []
+    _, found = written("gpt2", folder, tokens=4, progress=lambda done, of: told.append((done, of)))
+    assert told == [(i + 1, len(found.indices)) for i in range(len(found.indices))]
+    assert len(found.indices) > 1

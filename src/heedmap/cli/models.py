@@ -134,18 +134,22 @@ def explained(
 ) -> list[Explanation]:
     """One explanation for each target; where none is named of a detector, one for each object that it is sure of.
 
-    `told` hears how many runs are done, of a method that runs the model many times.
+    `told` hears how much is done.
     """
-    from heedmap.methods import method
-
-    how = wish.options()
+    how = wish.options() | telling(wish, told)
     asked = how.pop("targets")
-    if told is not None and "progress" in signature(method(wish.method or "heed")[1].run).parameters:
-        how["progress"] = told
     unnamed = model.task == DETECTION and wish.open
     if unnamed and (found := model.explain_detections(shown["image"], threshold=threshold, **how)):
         return found
     return model.explain_each(**shown, targets=asked, **how)
+
+
+def telling(wish: Wish, told: Callable[[int, int], None] | None) -> dict[str, Any]:
+    """What makes a method tell how much is done: of many targets, or of the many runs that it takes."""
+    from heedmap.methods import method
+
+    takes = "progress" in signature(method(wish.method or "heed")[1].run).parameters
+    return {"progress": told} if takes and told is not None else {}
 
 
 def caution(model: Model, wish: Wish) -> str | None:

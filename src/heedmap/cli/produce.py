@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json as json_of
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heedmap.cli.files import Folder, beside, called, slug
 from heedmap.cli.many import Case, Tally, cases, each
-from heedmap.cli.models import Wish, given, reader
+from heedmap.cli.models import Wish, given, reader, telling
 from heedmap.cli.numbers import numbers, tell_sinks
-from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, dump, say, show, warn
+from heedmap.cli.talk import FAILED, INTERRUPTED, UsageError, busy, dump, say, show, warn
 from heedmap.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +52,9 @@ def produce(
     how = {name: value for name, value in wish.options().items() if name != "targets"}
 
     def work(some: Sequence[Case], things: Sequence[Any]) -> list[Produced]:
-        return [model.explain_produced(**given(model, things, some[0].text, **extras), tokens=tokens, **how)]
+        with busy("explaining") if len(wanted) == 1 else nullcontext() as told:  # several have a bar of their own
+            asked = given(model, things, some[0].text, **extras)
+            return [model.explain_produced(**asked, tokens=tokens, **how, **telling(wish, told))]
 
     stopped = False
     try:

@@ -90,9 +90,9 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def busy(text: str) -> Iterator[Callable[[int, int], None]]:
-    """A spinner while something takes its time, where somebody looks; told how many runs of how many are done."""
+    """A spinner while something takes its time, where somebody looks; told how much of how much is done."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
     with console(err=True).status(text) as shown:
-        yield lambda done, total: shown.update(f"{text}: {done:,} of {total:,} runs of the model")
+        yield lambda done, total: shown.update(f"{text}: {done:,} of {total:,}")

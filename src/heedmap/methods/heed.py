@@ -6,7 +6,7 @@ relevance[read]    +=   relevance[reading] @ map
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ def heed(
     noise: str | bool | None = None,
     verify: str | bool = "once",
     edits: Mapping[int, Tensor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Explanation]:
     """Explain each target of one input, with one forward pass for all of them; `edits` as in `record`."""
     correct = correction_named(correction)
@@ -43,4 +44,6 @@ def heed(
             flow, start = walk.finish()
             told = {} if link is None else {"noise": str(link)}
             explanations.append(asked.answered("heed", correction, flow, start, wired, walk.readout, told))
+            if progress is not None:
+                progress(len(explanations), len(targets))
     return explanations
