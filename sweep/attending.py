@@ -1,71 +1,40 @@
 """Every attention call of one run, dense: what the oracle sees of a model.
 
-The fused call is replaced by its definition; a softmax of scores that weighs values in a product is the other form.
+The fused call is replaced by its definition, and so is what weighs points between tokens; a softmax of scores that
+weighs values in a product is the third form.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+from .calls import Attended
+from .sampling import between, restated
 
 PRODUCTS = ("matmul", "bmm", "baddbmm", "__matmul__", "__rmatmul__")
 
 
-@dataclass
-class Attended:
-    """One call. `output` is a leaf of its own where the run was cut.
-
-    `as_weights` and `as_output` put the axes of weights and output as (..., query, key) and (..., query, channel).
-    """
-
-    weights: Tensor
-    queries: Tensor  # (..., query, channel)
-    values: Tensor  # (..., key, channel)
-    output: Tensor
-    as_weights: Sequence[int] | None = None
-    as_output: Sequence[int] | None = None
-
-    def plain(self, weights: Tensor) -> Tensor:
-        """Weights, or their gradient, as (group, head, query, key)."""
-        return self.rows(weights if self.as_weights is None else weights.permute(*self.as_weights))
-
-    def laid(self, output: Tensor) -> Tensor:
-        return output if self.as_output is None else output.permute(*self.as_output)
-
-    def sizes(self, gradient: Tensor) -> Tensor:
-        """Of each row of the output, all groups one behind the other, the size of a gradient."""
-        return self.rows(self.laid(gradient.detach())).square().sum((1, 3)).sqrt().flatten()
-
-    @staticmethod
-    def rows(tensor: Tensor) -> Tensor:
-        """As (group, head, token, ...): what stands before heads are groups that do not see each other."""
-        if tensor.ndim <= 4:
-            return tensor[(None,) * (4 - tensor.ndim)]
-        return tensor.flatten(1, -3)
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """Groups, queries, keys."""
-        shape = self.plain(self.weights).shape
-        return shape[0], shape[2], shape[3]
-
-
 @contextlib.contextmanager
-def watched(cut: bool) -> Iterator[list[Attended]]:
-    """The calls made inside, in order. With `cut`, the graph ends at the result of each."""
+def watched(model: nn.Module, cut: bool) -> Iterator[list[Attended]]:
+    """The calls of a model made inside, in order. With `cut`, the graph ends at the result of each."""
     watch = _Watch(cut)
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with mock.patch.object(F, "scaled_dot_product_attention", watch.fused), torch.enable_grad(), watch:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(mock.patch.object(F, "scaled_dot_product_attention", watch.fused))
+            stack.enter_context(between(model, watch.sampled))
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(watch)
             yield watch.calls
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -121,6 +90,12 @@ class _Watch(TorchFunctionMode):
         output = weights @ values
         self.inside = False
         return self.met(Attended(weights, query, values, output))
+
+    def sampled(self, own: Callable, *args, **kwargs):
+        self.inside = True
+        call = restated(own, *args, **kwargs)
+        self.inside = False
+        return self.met(call)
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})

@@ -63,11 +63,11 @@ def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], T
         leaf.requires_grad_(leaf.is_floating_point())  # so that what was made of it can be told
     given = {name: leaves[name].clone() if name in leaves else value for name, value in inputs.items()}
     torch.manual_seed(0)  # some models draw numbers
-    with watched(cut=False) as whole:
+    with watched(model, cut=False) as whole:
         value = target(model(**given))
     maps, sizes = _maps(whole, value)
     torch.manual_seed(0)
-    with watched(cut=True) as cut:
+    with watched(model, cut=True) as cut:
         value = target(model(**given))
     if [call.counts for call in cut] != [call.counts for call in whole]:
         raise NotComparedError("two runs of the model are not alike")
@@ -84,10 +84,7 @@ def _maps(calls: Sequence[Attended], value: Tensor) -> tuple[list[Tensor], list[
         raise NotComparedError("the oracle sees no attention")
     tensors = [*(call.weights for call in calls), *(call.output for call in calls)]
     found = torch.autograd.grad(value.sum(), tensors, allow_unused=True, materialize_grads=True)
-    maps = [
-        (call.plain(gradient) * call.plain(call.weights)).mean(1).detach()
-        for call, gradient in zip(calls, found[: len(calls)], strict=True)
-    ]
+    maps = [call.map(gradient) for call, gradient in zip(calls, found[: len(calls)], strict=True)]
     return maps, [call.sizes(gradient) for call, gradient in zip(calls, found[len(calls) :], strict=True)]
 
 

@@ -146,6 +146,68 @@ def test_tokens_that_become_one_are_weighed_by_the_gradient_at_each():
     np.testing.assert_allclose(told(model.between).flowed.numpy(), true, rtol=0, atol=1e-9 * np.abs(true).max())
 
 
+# x and y in a grid of 2 x 3 tokens, and how near it each token is
+POINTS = {
+    (1 / 2, 3 / 4): [0, 0, 0, 0, 1, 0],  # on the middle of a token
+    (1 / 3, 1 / 2): [1 / 4, 1 / 4, 0, 1 / 4, 1 / 4, 0],
+    (1, 3 / 8): [0, 0, 3 / 8, 0, 0, 1 / 8],  # on the border: half of it lies beyond
+    (2, 1 / 4): [0] * 6,
+}
+
+
+def points_of(value, value_spatial_shapes, sampling_locations, attention_weights, mode="bilinear"):
+    """As models write it, of one level."""
+    grid = value.flatten(2).mT.unflatten(1, (2, 4)).flatten(0, 1).unflatten(2, value_spatial_shapes[0])
+    places = 2 * sampling_locations[:, :, :, 0].transpose(1, 2).flatten(0, 1) - 1
+    found = nn.functional.grid_sample(grid, places, mode=mode, padding_mode="zeros", align_corners=False)
+    return (found * attention_weights.transpose(1, 2).reshape(2, 1, 2, 4)).sum(-1).reshape(1, 8, 2).mT
+
+
+class Pointing(nn.Module):
+    """Two queries that take from four points of a grid."""
+
+    def __init__(self, mode="bilinear"):
+        super().__init__()
+        self.mode, self.lay, self.weigh = mode, nn.Linear(5, 8), nn.Linear(8, 8)
+        self.queries = nn.Parameter(torch.randn(1, 2, 8))
+
+    def forward(self, pixels):
+        value = self.lay(pixels).unflatten(-1, (2, 4))
+        weights = self.weigh(self.queries).view(1, 2, 2, 4).softmax(-1)
+        places = torch.tensor(list(POINTS), dtype=torch.float64).expand(1, 2, 2, 1, 4, 2)
+        return self.queries + points_of(value, [(2, 3)], places, weights.view(1, 2, 2, 1, 4), self.mode)
+
+
+def pointing(mode="bilinear"):
+    torch.manual_seed(3)
+    model, pixels = Pointing(mode).double().eval(), {"pixels": torch.randn(1, 6, 5).double()}
+    return model, pixels, lambda output: output[:, 0].sum(-1) ** 3
+
+
+def test_points_between_tokens_are_shared_out_among_the_tokens_around():
+    """The gradient of a point's weight is what lies there times the output's; the border's tokens share it whole."""
+    model, inputs, ask = pointing()
+    found = sweep("oracle").truth(model, inputs, ask)
+    weights = model.weigh(model.queries).view(2, 2, 4).softmax(-1)[0].detach().numpy()  # head, point
+    value = model.lay(inputs["pixels"]).view(6, 2, 4).detach().numpy()
+    near = np.array(list(POINTS.values()))
+    by_output = 3 * model(**inputs)[0, 0].sum().item() ** 2  # the same for each channel
+    gradient = np.einsum("pt,thc->hp", near, value) * by_output
+    share = near / np.maximum(near.sum(1, keepdims=True), 1e-9)
+    true = np.einsum("hp,pt->t", gradient * weights, share) / 2
+    assert found.calls == 1
+    queries, tokens = found.told
+    assert not queries.flowed.any()
+    np.testing.assert_allclose(tokens.flowed.numpy(), true, rtol=0, atol=1e-9 * np.abs(true).max())
+
+
+def test_points_that_are_not_between_tokens_are_not_compared():
+    own = points_of
+    with pytest.raises(ValueError, match="points_of does not sample between tokens"):
+        sweep("oracle").truth(*pointing("nearest"))
+    assert points_of is own
+
+
 def test_moved_tokens_are_held_against_each_other_in_the_order_of_their_places():
     in_order, oracle = sweep("comparing").in_order, sweep("oracle")
     patches = [("pixels", 8, 15), None, ("pixels", 0, 7), ("pixels", 16, 23)]
