@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from .calls import Attended
 from .sampling import between, restated
 
+Ends = tuple[Tensor, Tensor]  # what the rows of a product were made of, and what its columns were
 PRODUCTS = ("matmul", "bmm", "baddbmm", "__matmul__", "__rmatmul__")
 
 
@@ -78,8 +79,8 @@ class _Watch(TorchFunctionMode):
 
     def __post_init__(self) -> None:
         super().__init__()
-        self.queries: dict[int, Tensor] = {}  # of scores
-        self.weighing: dict[int, Tensor] = {}  # the queries of weights
+        self.scores: dict[int, Ends] = {}
+        self.weighing: dict[int, Ends] = {}  # of weights
         self.inside = False  # the fused call, which is one operation
         self.kept: list[Any] = []  # whatever has its id in a table must not die
 
@@ -114,30 +115,36 @@ class _Watch(TorchFunctionMode):
             return self.summed(letters, operands, result)
         if name in PRODUCTS:
             return self.product(given[1:] if name == "baddbmm" else given, result, name == "__rmatmul__")
+        if name == "transpose" and id(given[0]) in self.scores and _last_two(given[0], args[1:]):
+            return self.kept_as(self.scores, result, *self.scores[id(given[0])][::-1])
         if isinstance(result, Tensor) and result.ndim >= 2:
             self.follow(name, given, result)
         return result
 
     def follow(self, name: str, given: Sequence[Tensor], result: Tensor) -> None:
         """Scores stay scores and weights stay weights as long as they keep their rows."""
-        for table in (self.weighing, self.queries):
+        for table in (self.weighing, self.scores):
             source = next((each for each in given if id(each) in table), None)
             if source is None or result.shape[-2] != source.shape[-2]:
                 continue
             becomes = self.weighing if name == "softmax" else table
-            becomes.setdefault(id(result), table[id(source)])
-            self.kept.append(result)
+            if id(result) not in becomes:
+                self.kept_as(becomes, result, *table[id(source)])
             return
+
+    def kept_as(self, table: dict[int, Ends], result: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        table[id(result)] = rows, columns
+        self.kept.append(result)
+        return result
 
     def product(self, given: Sequence[Tensor], result: Tensor, turned: bool) -> Tensor:
         if len(given) != 2:
             return result
         left, right = given[::-1] if turned else given
         if id(left) in self.weighing and left.shape[-1] == right.shape[-2]:
-            return self.met(Attended(left, self.weighing[id(left)], right, result))
+            return self.met(Attended(left, self.weighing[id(left)][0], right, result))
         if left.ndim >= 3 and right.ndim >= 3:
-            self.queries[id(result)] = left
-            self.kept.append(result)
+            self.kept_as(self.scores, result, left, right.mT)
         return result
 
     def summed(self, letters: _Letters, operands: Sequence[Tensor], result: Tensor) -> Tensor:
@@ -158,10 +165,13 @@ class _Watch(TorchFunctionMode):
                     values = values.unsqueeze(axis)
                 order = [[a.index(x) for x in (*lead, *query, *summed)]]
                 order.append([letters.output.index(x) for x in (*lead, *query, *other)])
-                return self.met(Attended(left, self.weighing[id(left)], values, result, *order))
+                return self.met(Attended(left, self.weighing[id(left)][0], values, result, *order))
             if letters.output.endswith(query[0] + other[0]):
-                self.queries[id(result)] = left.permute([a.index(x) for x in (*lead, *query, *summed)])
-                self.kept.append(result)
+                rows = left.permute([a.index(x) for x in (*lead, *query, *summed)])
+                columns = right.permute(
+                    [b.index(x) for x in b if x not in (*other, *summed)] + [b.index(x) for x in (*other, *summed)]
+                )
+                self.kept_as(self.scores, result, rows, columns)
                 break
         return result
 
@@ -172,3 +182,7 @@ class _Watch(TorchFunctionMode):
             return call.output
         call.output = call.output.detach().requires_grad_()
         return call.output.clone()
+
+
+def _last_two(tensor: Tensor, axes: Sequence[int]) -> bool:
+    return sorted(axis % tensor.ndim for axis in axes) == [tensor.ndim - 2, tensor.ndim - 1]

@@ -232,14 +232,17 @@ def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 def eager(built: Built) -> None:
     """The model's own attention written out, where it has that form and answers the same."""
-    usual, same = getattr(built.model.config, "_attn_implementation", None), False
+    configs = {id(part.config): part.config for part in built.model.modules() if hasattr(part, "config")}
+    usual = {key: getattr(config, "_attn_implementation", None) for key, config in configs.items()}
+    same = False
     with contextlib.suppress(Exception), torch.no_grad():
         before = seeded(built)
         built.model.set_attn_implementation("eager")
         same = torch.allclose(seeded(built), before, rtol=1e-4)
     if not same:
-        with contextlib.suppress(Exception):
-            built.model.set_attn_implementation(usual)
+        for key, config in configs.items():  # the whole sets its parts, which may have had another
+            with contextlib.suppress(Exception):
+                config._attn_implementation = usual[key]
 
 
 def seeded(built: Built) -> Tensor:
