@@ -17,8 +17,9 @@ row was mixed in any other way the equations say nothing, and nothing is compare
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +57,17 @@ class Truth:
     short: list[Told]
 
 
-def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], Tensor], placed: bool = False) -> Truth:
-    """The truth for one example; `placed` also tells where each token that enters comes from."""
+def truth(
+    model: nn.Module,
+    inputs: Mapping[str, Any],
+    target: Callable[[Any], Tensor],
+    placed: bool = False,
+    begins: tuple[nn.Module, str] | None = None,
+) -> Truth:
+    """The truth for one example; `placed` also tells where each token that enters comes from.
+
+    At what a module is given under a name (`begins`) tokens enter, whatever they were made of.
+    """
     leaves = {name: value.detach().clone() for name, value in inputs.items() if isinstance(value, Tensor)}
     for leaf in leaves.values():
         leaf.requires_grad_(leaf.is_floating_point())  # so that what was made of it can be told
@@ -67,7 +77,7 @@ def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], T
         value = target(model(**given))
     maps, sizes = _maps(whole, value)
     torch.manual_seed(0)
-    with watched(model, cut=True) as cut:
+    with watched(model, cut=True) as cut, _begun(begins):
         value = target(model(**given))
     if [call.counts for call in cut] != [call.counts for call in whole]:
         raise NotComparedError("two runs of the model are not alike")
@@ -76,6 +86,23 @@ def truth(model: nn.Module, inputs: Mapping[str, Any], target: Callable[[Any], T
     entered = _Entered(origins, leaves if placed else None)
     told, without = (_walked(origins, entered, each, sizes, value) for each in (maps, short))
     return Truth(len(cut), told, without)
+
+
+@contextlib.contextmanager
+def _begun(begins: tuple[nn.Module, str] | None) -> Iterator[None]:
+    if begins is None:
+        yield
+        return
+    module, name = begins
+
+    def enter(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, {**kwargs, name: kwargs[name].detach().requires_grad_()}
+
+    handle = module.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _maps(calls: Sequence[Attended], value: Tensor) -> tuple[list[Tensor], list[Tensor]]:

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from .asking import Ask, asked
 from .comparing import apart, in_order
 from .configuring import HEADS, PAIRS, tiny
-from .declaring import declared
+from .declaring import BEGINNINGS, declared
 from .feeding import Inputs, feeds, spliced
 from .finding import Found, config_class, model_class
-from .oracle import NotComparedError, truth
+from .oracle import NotComparedError, Told, truth
 
 TOLERANCE = 1e-5  # of the largest entry; attention in eager form weighs in float32 here and there
 SINGLE_TOLERANCE = 1e-3  # where the model runs in float32 alone
@@ -98,7 +99,7 @@ def tried(found: Found) -> dict[str, Any]:
         return {"status": "no attention", "why": str(error), **told}
     except HeedmapError as error:
         told |= {"error": type(error).__name__, "why": str(error), "then": str(error.__cause__ or "")}
-        return {"status": "refused", "declared": declared(partial(explained, built), error), **told}
+        return {"status": "refused", "declared": as_declared(built, _type(found), error), **told}
     except Exception as error:
         return {"status": "failed", "error": type(error).__name__, "why": str(error)[:500], **told}
     told |= {"calls": len(wiring.calls), "streams": len(explanation.streams)}
@@ -118,16 +119,42 @@ def tried(found: Found) -> dict[str, Any]:
             "why": f"the oracle failed: {error}"[:300],
             **told,
         }
-    bound = TOLERANCE if built.dtype == torch.float64 else SINGLE_TOLERANCE
+    difference, told["short"] = (differing(explanation, each) for each in (true.told, true.short))
+    same = "moved" if explanation.wiring.moved else "equal"
+    return {"status": same if difference <= bound(built) else "differs", "difference": difference, **told}
+
+
+def bound(built: Built) -> float:
+    return TOLERANCE if built.dtype == torch.float64 else SINGLE_TOLERANCE
+
+
+def differing(explanation: Any, truths: Sequence[Told]) -> float:
+    """The largest difference, where tokens are moved in the order of their places."""
     if explanation.wiring.moved:
-        flowed = {name: row.flatten() for name, row in explanation.relevance.items()}
-        difference, told["short"] = (in_order(flowed, each) for each in (true.told, true.short))
-        return {"status": "moved" if difference <= bound else "differs", "difference": difference, **told}
-    named = {(call.index, end): str(getattr(call, end)) for call in wiring.calls for end in ("reading", "read")}
-    flowed = {name: explanation[name][0] for name in explanation.streams}
-    difference = apart(flowed, true.told, named)
-    told["short"] = apart(flowed, true.short, named)
-    return {"status": "equal" if difference <= bound else "differs", "difference": difference, **told}
+        return in_order({name: row.flatten() for name, row in explanation.relevance.items()}, truths)
+    named = {
+        (call.index, end): str(getattr(call, end)) for call in explanation.wiring.calls for end in ("reading", "read")
+    }
+    return apart({name: explanation[name][0] for name in explanation.streams}, truths, named)
+
+
+def as_declared(built: Built, model_type: str, error: Any) -> str:
+    """With what a refused class is explained, and whether the oracle that begins there too says the same."""
+    begin = BEGINNINGS.get(model_type)
+    if begin is None:
+        return declared(partial(explained, built), error)[0]
+    told, explanation = declared(partial(explained, built), error, begin.wiring(built.model))
+    if explanation is None:
+        return told
+    eager(built)
+    moved = bool(explanation.wiring.moved)
+    try:
+        true = truth(built.model, built.inputs, built.ask, moved, begin.place(built.model))
+        if true.calls != len(explanation.wiring.calls):
+            return told
+    except Exception:  # the oracle has no map to hold it against
+        return told
+    return f"{told}, {'' if differing(explanation, true.told) <= bound(built) else '**not** '}equal to the oracle"
 
 
 def explained(built: Built, **declared: Any) -> Any:
