@@ -22,14 +22,13 @@ class Beginning:
 
     module: str  # the ends of module names
     given: str
-    call: str | int  # the call that meets them first, by its module, or by its number where that module makes several
-    ends: dict[str, str]
+    calls: Wiring  # that meet them first, each by its module, or by its number where a module makes several
 
     def place(self, model: nn.Module) -> tuple[nn.Module, str]:
         return model.get_submodule(_whole(model, self.module)), self.given
 
     def wiring(self, model: nn.Module) -> Wiring:
-        return {self.call if isinstance(self.call, int) else _whole(model, self.call): self.ends}
+        return {call if isinstance(call, int) else _whole(model, call): ends for call, ends in self.calls.items()}
 
 
 def _whole(model: nn.Module, end: str) -> str:
@@ -37,22 +36,27 @@ def _whole(model: nn.Module, end: str) -> str:
     return min(named, key=len)
 
 
-READ = ("decoder", "encoder_hidden_states")
+PIXELS = "pixel_level_module.decoder.encoder"
+READ, FIRST = {"read": "image"}, "decoder.layers.0"
+PLAIN, INNER = (
+    Beginning("decoder", "encoder_hidden_states", {f"{FIRST}.encoder_attn{end}": READ}) for end in ("", ".attn")
+)
+GROUPS_OF_QUERIES = {f"{FIRST}.self_attn": {"reading": "queries", "read": "queries"}, f"{FIRST}.cross_attn.attn": READ}
+WITH_WORDS = Beginning("encoder", "vision_features", {6: {"reading": "image"}})  # the tiny backbones make six calls
 BEGINNINGS = {
-    "rt_detr": Beginning(*READ, "decoder.layers.0.encoder_attn.attn", {"read": "image"}),
-    "rt_detr_v2": Beginning(*READ, "decoder.layers.0.encoder_attn", {"read": "image"}),
-    "d_fine": Beginning(*READ, "decoder.layers.0.encoder_attn", {"read": "image"}),
-    "deimv2": Beginning(*READ, "decoder.layers.0.encoder_attn", {"read": "image"}),
-    "pp_doclayout_v4": Beginning(*READ, "decoder.layers.0.encoder_attn.attn", {"read": "image"}),
-    "grounding-dino": Beginning("encoder", "vision_features", 6, {"reading": "image"}),
-    "mm-grounding-dino": Beginning("encoder", "vision_features", 6, {"reading": "image"}),
+    **dict.fromkeys(("rt_detr_v2", "d_fine", "deimv2"), PLAIN),
+    **dict.fromkeys(("rt_detr", "pp_doclayout_v2", "pp_doclayout_v3", "pp_doclayout_v4"), INNER),
+    **dict.fromkeys(("grounding-dino", "mm-grounding-dino"), WITH_WORDS),
+    "lw_detr": Beginning("decoder", "encoder_hidden_states", GROUPS_OF_QUERIES),
     "mask2former": Beginning(
-        "pixel_level_module.decoder.encoder",
-        "inputs_embeds",
-        "pixel_level_module.decoder.encoder.layers.0.self_attn",
-        {"reading": "image", "read": "image"},
+        PIXELS, "inputs_embeds", {f"{PIXELS}.layers.0.self_attn": {"reading": "image", "read": "image"}}
     ),
 }
+
+
+def added(stream: str) -> bool:
+    """Whether a stream begins where only a message asked for it."""
+    return stream.startswith(("from ", "read by "))
 
 
 def declared(explain: Explain, error: HeedmapError, first: Wiring | None = None) -> tuple[str, Any]:

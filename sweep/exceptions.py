@@ -16,6 +16,10 @@ ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor"
 
 _BY_TYPES: dict[tuple[str, ...], dict[str, Any]] = {
     ("detr", "conditional_detr", "dab-detr", "table-transformer", "deformable_detr"): DETECTOR,
+    ("lw_detr",): {"projector_scale_factors": [1.0]},
+    ("oneformer",): {"conv_dim": 64, "mask_dim": 64, "text_encoder_width": 64},
+    ("pp_doclayout_v2",): {"class_thresholds": [0.5] * 2, "class_order": [0, 1]},
+    ("pp_doclayout_v3",): {"x4_feat_dim": 32},
     ("glm4v_text", "glm4v_moe_text", "glm_image_text", "glm_ocr_text"): {"rope_parameters": ROTARY},
     ("qwen2_vl_text", "qwen2_5_vl_text", "qwen2_5_omni_text"): {"rope_parameters": ROTARY},
     ("swin", "donut-swin", "maskformer-swin"): {"window_size": 2, "embed_dim": 16},

@@ -95,6 +95,7 @@ def _beside(config: Any, name: str) -> Inputs:
         "qformer_input_ids": _ids(TEXT - 2, seed=6),
         "input_shape_ids": _ids(TEXT),
         "input_pronunciation_ids": _ids(TEXT),
+        "task_inputs": _ids(getattr(config, "task_seq_len", TEXT)),
     }
     if "bros" in type(config).__name__.lower():
         given["bbox"] = given["bbox"] / 30

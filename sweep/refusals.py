@@ -108,18 +108,43 @@ GROUPS = (
         r"two states at once|neither holds|two depths side by side",
     ),
     Group(
-        "Deformable attention",
+        "Convolutions before points are read",
         """
-        Values are sampled at points between the tokens, a map that no softmax over tokens gives. What a
-        detector's decoder reads of the picture would be left out.
+        Detectors that read points between tokens. What attends before them is mixed: by a neck of convolutions
+        (RT-DETR, D-FINE, DEIMv2, LW-DETR, PP-DocLayout), by coarser grids whose convolutions overlap and
+        normalisation over a whole grid (Grounding DINO, Mask2Former). The refusal is right. LW-DETR's learned
+        queries are one group of several in a table; that the first rows of it are taken is not followed, which is
+        stricter than it needs to be. D-FINE's and DEIMv2's scores are made of the states of all layers: the row that
+        speaks is declared too. Behind PP-DocLayoutV2 another model puts the boxes in order, whose first call is named
+        in a message, though no score reads it.
         """,
         """
-        Begin anew at the decoder: `wiring={n: {"reading": "queries", "read": "queries"}}`, n the number of its
-        first call, as `heedmap.wiring` counts them. The map is then one of the queries alone.
+        The picture as it enters the part that reads points, once; calls that read the same tokens are known:
+        `wiring={"model.decoder.layers.0.encoder_attn": {"read": "image"}}` for the call of the decoder's first
+        layer (`.encoder_attn.attn` in RT-DETR and PP-DocLayout). LW-DETR: besides
+        `"model.decoder.layers.0.self_attn": {"reading": "queries", "read": "queries"}`. Grounding DINO: the first
+        call of `model.encoder`, by its number, `{"reading": "image"}`. Mask2Former: the first layer of the pixel
+        decoder's encoder, `{"reading": "image", "read": "image"}`. `heedmap.load` declares it of the types
+        that need one call alone.
         """,
         """
-        deformable_detr rt_detr rt_detr_v2 d_fine deimv2 grounding-dino mm-grounding-dino mask2former rf_detr
-        pp_doclayout_v4 omdet-turbo lw_detr
+        rt_detr rt_detr_v2 d_fine deimv2 pp_doclayout_v2 pp_doclayout_v3 pp_doclayout_v4 lw_detr grounding-dino
+        mm-grounding-dino mask2former
+        """,
+    ),
+    Group(
+        "Points, and windows or a task beside them",
+        """
+        RF-DETR's backbone puts its class token in every window and takes it from each: where one token is at
+        several places relevance is not followed, and this is refused even where the declared walk would end
+        behind it, which is stricter than it needs to be. OneFormer's queries first read the finest grid, which
+        convolutions made, and are then added up with the task's token.
+        """,
+        """
+        RF-DETR: nothing helps. OneFormer: begin anew at each call that a message names.
+        """,
+        """
+        rf_detr oneformer
         """,
     ),
     Group(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .asking import Ask, asked
 from .comparing import apart, in_order
 from .configuring import HEADS, PAIRS, tiny
-from .declaring import BEGINNINGS, declared
+from .declaring import BEGINNINGS, added, declared
 from .feeding import Inputs, feeds, spliced
 from .finding import Found, config_class, model_class
 from .oracle import NotComparedError, Told, truth
@@ -144,7 +144,7 @@ def as_declared(built: Built, model_type: str, error: Any) -> str:
     if begin is None:
         return declared(partial(explained, built), error)[0]
     told, explanation = declared(partial(explained, built), error, begin.wiring(built.model))
-    if explanation is None:
+    if explanation is None or any(map(added, explanation.streams)):
         return told
     eager(built)
     moved = bool(explanation.wiring.moved)
