@@ -171,6 +171,18 @@ def rt_detr():
     return hf.RTDetrForObjectDetection(config), hf.RTDetrImageProcessor(size={"height": 96, "width": 96})
 
 
+def lw_detr():
+    backbone = hf.LwDetrViTConfig(
+        image_size=64, patch_size=16, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_windows=4,
+        window_block_indices=[0], out_features=["stage2"],
+    )  # fmt: skip
+    config = hf.LwDetrConfig(
+        backbone_config=backbone, d_model=16, num_queries=5, decoder_layers=2, decoder_self_attention_heads=2,
+        decoder_cross_attention_heads=2, decoder_ffn_dim=16, projector_scale_factors=[1.0], **LABELS,
+    )  # fmt: skip
+    return hf.LwDetrForObjectDetection(config), hf.DeformableDetrImageProcessor(size={"height": 64, "width": 64})
+
+
 def yolos():
     config = hf.YolosConfig(**SMALL, **LABELS, image_size=[32, 32], patch_size=8, num_detection_tokens=5)
     return hf.YolosForObjectDetection(config), hf.YolosImageProcessor(size={"height": 32, "width": 32}, do_pad=False)
@@ -394,7 +406,7 @@ def ast():
 
 MAKERS = {
     "vit": vit, "deit": deit, "beit": beit, "dinov2-registers": dinov2_registers, "detr": detr, "yolos": yolos,
-    "deformable-detr": deformable_detr, "rt-detr": rt_detr,
+    "deformable-detr": deformable_detr, "rt-detr": rt_detr, "lw-detr": lw_detr,
     "clip": clip, "siglip": siglip, "lxmert": lxmert, "visual-bert": visual_bert, "vilt": vilt, "blip": blip,
     "bert": bert, "bert-masked": bert_masked, "distilbert": distilbert, "roberta": roberta,
     "roberta-masked": roberta_masked, "gpt2": gpt2, "llama": llama, "t5": t5, "bart": bart, "marian": marian,

@@ -23,6 +23,7 @@ EXPECTED = {
     "detr": {"pixel_values": Grid, "model.query_position_embeddings.weight": Plain},
     "deformable-detr": {"pixel_values": Tiles, "model.query_position_embeddings.weight": Plain},
     "rt-detr": {"pixel_values": Grid, "pixel_values (detached)": Plain, "features": Tiles},
+    "lw-detr": {"pixel_values": Grid, "queries": Plain, "features": Tiles},
     "yolos": {"pixel_values": Grid},
     "clip": {"pixel_values": Grid, "input_ids": Words},
     "siglip": {"pixel_values": Grid, "vision_model.head.probe": Plain, "input_ids": Words},

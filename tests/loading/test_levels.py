@@ -44,10 +44,11 @@ def test_what_a_batch_pads_is_no_picture(model):
         assert last == (11 if upright else 19)
 
 
-def test_a_detector_that_mixes_by_convolutions_needs_no_declaration(tmp_path):
-    model = heedmap.load(make("rt-detr", tmp_path))
+@pytest.mark.parametrize(("name", "grids"), [("rt-detr", [(12, 12), (6, 6), (3, 3)]), ("lw-detr", [(4, 4)])])
+def test_a_detector_that_mixes_by_convolutions_needs_no_declaration(tmp_path, name, grids):
+    model = heedmap.load(make(name, tmp_path))
     e = model.explain(picture(120, 80), target="zebra")
     assert e["features"].abs().max() > 0
-    assert [(grid.rows, grid.columns) for grid in e.shown[0].layouts["features"].grids] == [(12, 12), (6, 6), (3, 3)]
+    assert [(grid.rows, grid.columns) for grid in e.shown[0].layouts["features"].grids] == grids
     with pytest.raises(heedmap.errors.WiringError, match="read"):
         heedmap.explain(model.module, model.fed(picture(120, 80)).inputs, heedmap.logit(1, query=2))

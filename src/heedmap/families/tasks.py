@@ -54,8 +54,15 @@ TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2", 
 # convolutions mix what attends before them: the walk ends behind these
 ENDS: dict[str, dict[int | str, dict[str, str]]] = {
     **{kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND},
-    "rt_detr": {"model.decoder.layers.0.encoder_attn.attn": {"read": "features"}},
+    **{
+        kind: {"model.decoder.layers.0.encoder_attn.attn": {"read": "features"}}
+        for kind in ("rt_detr", "pp_doclayout_v3")
+    },
     "rt_detr_v2": {"model.decoder.layers.0.encoder_attn": {"read": "features"}},
+    "lw_detr": {  # its queries are the first rows of a table
+        "model.decoder.layers.0.self_attn": {"reading": "queries", "read": "queries"},
+        "model.decoder.layers.0.cross_attn.attn": {"read": "features"},
+    },
 }
 DECODERS = ("text2text-generation", "automatic-speech-recognition", "image-text-to-text")  # they read, then write
 WRITERS = (*DECODERS, "text-generation", "image-text-generation")
