@@ -124,8 +124,8 @@ GROUPS = (
         layer (`.encoder_attn.attn` in RT-DETR and PP-DocLayout). LW-DETR: besides
         `"model.decoder.layers.0.self_attn": {"reading": "queries", "read": "queries"}`. Grounding DINO: the first
         call of `model.encoder`, by its number, `{"reading": "image"}`. Mask2Former: the first layer of the pixel
-        decoder's encoder, `{"reading": "image", "read": "image"}`. `heedmap.load` declares it of the types
-        that need one call alone.
+        decoder's encoder, `{"reading": "image", "read": "image"}`. `heedmap.load` declares it of RT-DETR,
+        PP-DocLayoutV3 and LW-DETR.
         """,
         """
         rt_detr rt_detr_v2 d_fine deimv2 pp_doclayout_v2 pp_doclayout_v3 pp_doclayout_v4 lw_detr grounding-dino

@@ -91,10 +91,11 @@ def between(model: nn.Module, met: Callable[..., Tensor]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for owner in (*files, *model.modules()):
             for name, each in list(vars(owner).items()):
+                inner: Any = vars(each).get("forward") if isinstance(each, type) else None
                 if _samples(each):
                     stack.enter_context(mock.patch.object(owner, name, _instead(each, met)))
-                elif isinstance(each, type) and _samples(own := vars(each).get("forward")):
-                    stack.enter_context(mock.patch.object(each, "forward", _instead(own, met)))
+                elif _samples(inner):
+                    stack.enter_context(mock.patch.object(each, "forward", _instead(inner, met)))
         yield
 
 

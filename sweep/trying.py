@@ -259,12 +259,13 @@ def cast(inputs: Inputs, dtype: torch.dtype) -> Inputs:
 
 def eager(built: Built) -> None:
     """The model's own attention written out, where it has that form and answers the same."""
-    configs = {id(part.config): part.config for part in built.model.modules() if hasattr(part, "config")}
+    model: Any = built.model
+    configs: dict[int, Any] = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
     usual = {key: getattr(config, "_attn_implementation", None) for key, config in configs.items()}
     same = False
     with contextlib.suppress(Exception), torch.no_grad():
         before = seeded(built)
-        built.model.set_attn_implementation("eager")
+        model.set_attn_implementation("eager")
         same = torch.allclose(seeded(built), before, rtol=1e-4)
     if not same:
         for key, config in configs.items():  # the whole sets its parts, which may have had another

@@ -4,6 +4,7 @@ import os
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -208,6 +209,44 @@ def test_points_that_are_not_between_tokens_are_not_compared():
     with pytest.raises(ValueError, match="points_of does not sample between tokens"):
         sweep("oracle").truth(*pointing("nearest"))
     assert points_of is own
+
+
+class Both(nn.Module):
+    """Two streams that read each other by the same scores."""
+
+    def forward(self, one, two):
+        scores = torch.bmm(one, two.transpose(1, 2))
+        return torch.bmm(scores.softmax(-1), two), torch.bmm(scores.transpose(1, 2).softmax(-1), one)
+
+
+def test_scores_may_be_read_from_both_ends():
+    one, two = torch.randn(2, 4, 8), torch.randn(2, 4, 8)
+    with sweep("attending").watched(Both(), cut=False) as calls:
+        Both()(one, two)
+    assert [call.queries is each for call, each in zip(calls, (one, two), strict=True)] == [True, False]
+    assert torch.equal(calls[1].queries, two)
+
+
+class Parted(nn.Module):
+    """Attention of its part answers otherwise when it is written out."""
+
+    def __init__(self):
+        super().__init__()
+        self.config, self.part = SimpleNamespace(_attn_implementation="eager"), nn.Module()
+        self.part.config = SimpleNamespace(_attn_implementation="sdpa")
+
+    def set_attn_implementation(self, name):
+        self.config._attn_implementation = self.part.config._attn_implementation = name
+
+    def forward(self):
+        return torch.tensor(1.0 if self.part.config._attn_implementation == "sdpa" else 2.0)
+
+
+def test_each_part_keeps_the_attention_it_had_where_another_answers_otherwise():
+    trying = sweep("trying")
+    built = trying.Built(Parted(), {}, lambda output: output, torch.float32)
+    trying.eager(built)
+    assert trying.seeded(built) == 1
 
 
 def test_moved_tokens_are_held_against_each_other_in_the_order_of_their_places():
