@@ -122,12 +122,14 @@ def _refused(tried: Sequence[Tried]) -> list[str]:
     for each in refused:
         groups.setdefault(group(each), []).append(each)
     told = sum(bool(each.declared) for each in refused)
+    held, apart = (sum(text in each.declared for each in refused) for text in ("equal to the oracle", "**not**"))
     lines = [
         "## Refused",
         "",
         "[What is refused, and how to declare it](how-it-works.md#what-is-refused-and-how-to-declare-it). What the "
         f"messages ask for was declared, one after the other: {told} of {len(refused)} are explained then, from where "
-        "the declared walk ends. The example is the beginning of one class's message.",
+        f"the declared walk ends; {held} of these were held against the oracle that begins there too, {apart} differ. "
+        "The example is the beginning of one class's message.",
         "",
     ]
     for one, members in sorted(groups.items(), key=lambda item: -len(item[1])):

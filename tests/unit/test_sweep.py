@@ -47,6 +47,7 @@ def test_a_page_says_what_became_of_each_class(tmp_path, capsys):
     assert "| t5 | T5Model | equal | 6 | 2 |" in text
     assert "### Two states added up: 1\n" in text
     assert "* DiffLlamaModel: explained with `wiring=` of 1 call\n" in text
+    assert "; 1 of these were held against the oracle that begins there too, 0 differ." in text
     assert "* RTDetrModel: explained with `wiring=` of 1 call, equal to the oracle\n" in text
     assert "6/6 " in capsys.readouterr().out
 
