@@ -89,6 +89,7 @@ def explain(
     if generate is not None:
         shown = produce.Report(folder, endings, special, wish, quiet, json, word)
         return produce.produce(chosen, paths, text, generate, wish, extras, shown, json, debug)
+    produce.check_next_best(chosen, wish)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)
     if said := caution(chosen, wish):
