@@ -13,6 +13,8 @@ from rich.text import Text
 import heedmap
 from heedmap import menagerie, zoo
 from heedmap.cli.app import COMMANDS
+from heedmap.cli.compare import by_reason
+from heedmap.cli.talk import USAGE
 
 VIT = ("--model", "zoo:vit")
 
@@ -155,6 +157,24 @@ def test_methods_and_corrections_have_names_of_their_own(run, savanna, tmp_path)
     run("explain", savanna, *VIT, "-T", "zebra", "-q", "--method", "heed:positive")
     run("explain", savanna, *VIT, "-T", "zebra", "-q", "--correction", "absolute")
     assert made(tmp_path) == ["savanna.zebra.absolute.png", "savanna.zebra.heed-positive.png", "savanna.zebra.png"]
+
+
+def test_a_method_without_a_correction_takes_none(run, savanna):
+    found = run("explain", savanna, *VIT, "--method", "raw", "--correction", "positive")
+    assert (found.code, found.out) == (USAGE, "")
+    assert "--method raw takes no --correction" in found.err
+
+
+def test_methods_that_refuse_for_one_reason_share_a_line():
+    refused = {
+        "tam:upper": "It reads another. tam takes ViT.", "bi:head": "It reads another. bi takes ViT.",
+        "flow:mean": "Moved. 'flow:mean' does not follow tokens; these do: heed.", "odam:a": "None. odam takes DETR.",
+    }  # fmt: skip
+    assert by_reason(refused) == {
+        "It reads another. Each takes ViT.": ["tam:upper", "bi:head"],
+        "Moved. 'flow:mean' does not follow tokens; these do: heed.": ["flow:mean"],
+        "None. odam takes DETR.": ["odam:a"],
+    }
 
 
 def test_special_tokens_are_shown_when_asked_for(run, savanna):

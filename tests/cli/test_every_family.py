@@ -83,6 +83,14 @@ def test_a_detector_that_is_sure_of_nothing_gives_its_surest_object(run, folder,
     assert explanation["predicted"] is not None
 
 
+@pytest.mark.parametrize("name", ["deformable-detr", "rt-detr"])
+def test_of_every_detector_that_normalises_behind_the_sign_is_doubted(run, folder, room, name):
+    found = run("explain", room, "--model", folder(name), "-T", "zebra", "--json")
+    assert found.code == 0
+    assert "the sign says little about an object" in found.err
+    assert "the sign" not in run("explain", room, "--model", folder(name), "-T", "zebra", "--method", "gae", "-q").err
+
+
 def test_a_question_about_regions_from_a_file(run, folder, room, regions):
     asked = (room, "--model", folder("lxmert"), "--text", "is there a zebra?", "--regions", regions)
     found, answers = explained(run, *asked)

@@ -94,6 +94,23 @@ def test_next_best_is_for_what_is_written(run, savanna):
     assert "'next best' is not one of this model's" in found.line
 
 
+def test_next_best_is_of_every_word(run, folder):
+    found = run("explain", "-m", folder("t5"), "-t", TEXT, "--against", "next best")
+    assert found.code == USAGE
+    assert found.line == "--against 'next best' is of each word that the model writes. Give --generate too."
+
+
+def test_what_no_font_has_is_marked(run, folder, monkeypatch):
+    from heedmap.families import words
+
+    written = words.written
+    monkeypatch.setattr(words, "written", lambda *given: ("\x1b[31mred", written(*given)[1]))
+    found = run("explain", "-m", folder("t5"), "-t", TEXT, "--generate", 2, "-q")
+    assert (found.code, found.err) == (0, "")
+    assert "\x1b" not in found.out
+    assert found.out.startswith(f"{TEXT}: \N{REPLACEMENT CHARACTER}[31mred")
+
+
 def test_another_continuation_is_told_word_by_word_and_whole(run, folder, tmp_path):
     asked = ("-t", "is it?", "--chat", "--system", "the film", "--generate", 3, "--against", "a zebra")
     found = run("explain", "-m", folder("qwen2"), *asked, "-f", "json,heed,html")
@@ -124,3 +141,4 @@ def test_a_word_is_seen_by_itself(run, folder, tmp_path):
     found = run(*asked, "--word", "snail")
     assert found.code == 1
     assert f"'snail' is not in the answer. heedmap expected one of {word.text}" in found.line
+    assert "written: out" in found.out  # what was written is told all the same

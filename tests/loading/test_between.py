@@ -107,6 +107,13 @@ def test_pictures_may_stand_in_messages(model, picture):
     assert [name for name, _ in found.layout.parts] == ["user", "written"]
 
 
+def test_words_on_two_sides_of_a_picture_are_two(model, picture):
+    asked = [{"type": "text", "text": "is it in"}, {"type": "image", "image": picture}, {"type": "text", "text": "or"}]
+    e = model.explain(text=[{"role": "user", "content": asked}])
+    layout = e.shown[0].layouts["input_ids"]
+    assert ["".join(layout.texts[token] for token in word) for word in layout.words] == ["is", "it", "in", "or"]
+
+
 def test_several_pictures_lie_side_by_side(model, picture):
     """A spot in the second is drawn in the second, and nothing is lost."""
     other = np.random.default_rng(1).integers(0, 256, (80, 50, 3), dtype=np.uint8)

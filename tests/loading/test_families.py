@@ -266,6 +266,12 @@ def test_prefix_is_what_a_decoder_has_written(folder):
         heedmap.load(folder("bert")).explain(text=TEXT, prefix="the")
 
 
+def test_a_prefix_is_not_passed_over(folder):
+    picture = np.zeros((32, 32, 3), np.uint8)
+    with pytest.raises(heedmap.errors.InputError, match="prefix is what an answer begins with"):
+        heedmap.load(folder("llava")).explain(picture, TEXT, prefix="the")
+
+
 def test_blip_says_what_it_generates(folder):
     from transformers import BlipForQuestionAnswering
 

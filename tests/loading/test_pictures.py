@@ -130,6 +130,7 @@ def bytes_of(width, height):
 BAD = {
     "missing.png": (None, r"There is no picture '.*missing\.png'\. Check the path\."),
     "empty.png": (b"", r"'.*empty\.png' is empty \(0 bytes\)"),
+    "zebra.heed": (b"explained", r"'.*zebra\.heed' is an explanation that was saved: heedmap\.open reads it"),
     "text.png": (b"this is a text\n" * 20, r"'.*text\.png' is not a picture that can be read"),
     "large.png": (bytes_of(11000, 11000), rf"11000 x 11000 pixels.*up to {LIMIT // 10**6} million pixels: make it"),
     "gigapixel.png": (bytes_of(40000, 40000), rf"up to {LIMIT // 10**6} million pixels: make it smaller"),

@@ -213,3 +213,12 @@ def test_what_a_processor_says_nothing_of_stays_plain(folder, monkeypatch):
     monkeypatch.setattr(between, "places", lambda ask, sizes: ())
     e = heedmap.load(folder("qwen2-vl")).explain(noise((41, 43)), ASKED)
     assert isinstance(e.shown[0].layouts["pixel_values"], Plain)
+
+
+def test_pieces_of_which_no_place_is_known_are_tokens_in_one_row(folder, tmp_path):
+    model = heedmap.load(folder("smolvlm"))
+    e = model.explain(noise((1000, 20)), ASKED)
+    pieces = model.inputs(noise((1000, 20)), ASKED)[0]["pixel_values"].shape[1]
+    assert e[patches(e)].shape == (1, 16 * pieces)
+    assert isinstance(e.shown[0].layouts[patches(e)], Plain)
+    e.save(tmp_path / "strip.png")

@@ -1,5 +1,6 @@
 """Pages as a person meets them: what is drawn, what mouse and keys read, and that nothing leaves the machine."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 
@@ -281,6 +282,17 @@ def test_pictures_of_a_row_are_level_and_as_large(opened):
     places = page.run(f"[...document.querySelectorAll('.stage')].map({script})")
     assert len(places) == 3
     assert np.ptp(places, axis=0).max() < 0.5
+
+
+def test_a_tall_picture_is_seen_whole(opened):
+    tall = np.full((700, 200, 3), 200, np.uint8)
+    e = patches(GRID)
+    e = dataclasses.replace(e, shown=(dataclasses.replace(e.shown[0], picture=tall),))
+    for wide, high in opened([e]).run(
+        "[...document.querySelectorAll('.stage')].map((e) => [e.clientWidth, e.clientHeight])"
+    ):
+        assert 300 < high < 900  # of the window
+        assert wide / high == pytest.approx(200 / 700, abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -161,8 +162,15 @@ def by_reason(refused: Mapping[str, str]) -> dict[str, list[str]]:
     """The methods of which the same is to be said."""
     told: dict[str, list[str]] = {}
     for name, line in refused.items():
-        told.setdefault(line, []).append(name)
-    return told
+        told.setdefault(_unnamed(line, name), []).append(name)
+    return {line if len(names) > 1 else refused[names[0]]: names for line, names in told.items()}
+
+
+def _unnamed(line: str, name: str) -> str:
+    """What a method says of itself, so that others may say the same."""
+    itself = rf"(^|\. )'?{re.escape(name.partition(':')[0])}(:[\w+-]+)?'?"
+    line = re.sub(rf"{itself} takes", r"\1Each takes", line)
+    return re.sub(rf"{itself} does not follow", r"\1None of these follows", line)
 
 
 def _agreement(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[float | None]]:

@@ -66,6 +66,7 @@ def explain(
       heedmap explain room.png -m zoo:lxmert --text "is there a cat?"
       heedmap explain pet.png -m zoo:clip -t "a cat" -t "a dog" -T "a dog"
       heedmap explain -m Helsinki-NLP/opus-mt-en-de -t "the zebra sleeps" --generate 30 -f html
+      heedmap explain room.png -m Qwen/Qwen2-VL-2B-Instruct -t "is there a zebra?" --generate 12 -f html
       heedmap explain -m Qwen/Qwen2.5-0.5B-Instruct -t "what sleeps?" --chat --generate 30 --against "An owl does."
     """
     wish = Wish(targets(target), against, loss, correction, method, guide, side)
@@ -89,6 +90,7 @@ def explain(
     if generate is not None:
         shown = produce.Report(folder, endings, special, wish, quiet, json, word)
         return produce.produce(chosen, paths, text, generate, wish, extras, shown, json, debug)
+    produce.check_next_best(chosen, wish)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)
     if said := caution(chosen, wish):

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from heedmap.records import Explanation
 
 DETECTION = "object-detection"
-NORMALISE_BEHIND = ("detr", "conditional_detr")  # detectors whose queries already know when they read
+# detectors whose queries already know when they read
+NORMALISE_BEHIND = ("detr", "conditional_detr", "deformable_detr", "rt_detr", "rt_detr_v2")
 LOSSES = ("difference", "ratio", "relative")
 CORRECTIONS = ("complete", "positive", "absolute")
 
@@ -59,9 +60,12 @@ class Wish:
         from heedmap.methods import method
 
         try:
-            said = method(self.method or "heed")[2].get("correction")
+            _, chosen, named = method(self.method or "heed")
         except InputError as error:
             raise UsageError(str(error)) from error
+        if self.correction and "correction" not in signature(chosen.run).parameters:
+            raise UsageError(f"--method {self.method} takes no --correction. Leave it out, or take heed.")
+        said = named.get("correction")
         if self.correction and said not in (None, self.correction):
             raise UsageError(f"--method {self.method} says {said}, --correction {self.correction} another. Give one.")
         return self

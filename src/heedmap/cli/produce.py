@@ -31,6 +31,15 @@ def check(wish: Wish) -> None:
             raise UsageError(f"--generate explains every word that the model writes. Leave --{name} out.")
 
 
+def check_next_best(model: Model, wish: Wish) -> None:
+    """Refuse what is said of every written word where one answer is asked for."""
+    from heedmap.families.producing import NEXT
+    from heedmap.families.tasks import WRITERS
+
+    if model.task in WRITERS and wish.against == NEXT:
+        raise UsageError(f"--against {NEXT!r} is of each word that the model writes. Give --generate too.")
+
+
 def produce(
     model: Model,
     paths: Sequence[Path],
@@ -89,19 +98,22 @@ class Report:
         tell_sinks(case, produced.explanations)
         if self.silent:
             return
-        say(f"{case.name}: {produced.text or 'nothing but special tokens'}{'' if produced.ended else ' …'}")
+        from heedmap.render.reading import legible
+
+        told = legible(produced.text) or "nothing but special tokens"
+        say(f"{case.name}: {told}{'' if produced.ended else ' …'}")
         if not self.quiet:
             from heedmap.render.produced import terminal
 
             show(terminal(produced, special=self.special))
-        if self.word is not None:
-            from heedmap.render import terminal as alone
-
-            show(alone(picked(produced, self.word).explanation, special=self.special))
         if not produced.ended:
             say(f"  The model had not ended after {len(produced.indices)} tokens. --generate takes more.")
         for file in files:
             say(f"  written: {file}")
+        if self.word is not None:  # last: where there is no such word, the files are told of all the same
+            from heedmap.render import terminal as alone
+
+            show(alone(picked(produced, self.word).explanation, special=self.special))
 
     def _write(self, case: Case, produced: Produced, record: dict[str, Any]) -> list[str]:
         if self.folder is None:

@@ -64,6 +64,8 @@ def feed(
     texts = tuple(_listed(text, "text")) if text is not None else ()
     if task not in WRITERS and any(not isinstance(one, str) for one in texts):
         raise InputError(f"{source!r} does {task}: it takes no messages. Give the text as a string.")
+    if prefix is not None and task not in DECODERS:
+        raise InputError("prefix is what an answer begins with: only models that write one from another text take it.")
     waves = tuple(sounds.read(one, processors.sound) for one in _listed(sound, "sound")) if sound is not None else ()
     if processors.both is not None:
         inputs, spoken, lying = between.encoded(processors.both, images, texts, config)
@@ -96,8 +98,6 @@ def feed(
         inputs = _fitting(module, inputs)
         opening = openings(module, inputs, count)
         inputs["decoder_input_ids"], layouts["decoder_input_ids"] = words.begun(processors.text, opening, prefix)
-    elif prefix is not None:
-        raise InputError("prefix is what an answer begins with: only models that write one from another text take it.")
     return Fed(_fitting(module, inputs), count, images, texts, placements, layouts, seconds, heard)
 
 

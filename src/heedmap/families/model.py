@@ -247,7 +247,7 @@ class Model:
         told = {"wiring": ENDS.get(self.config.model_type), **told}
         with self.steady(fed) as order:
             found = api.explain_each(self.module, fed.inputs, [one.target for one in asked], **told)
-        if fed.places:
+        if self.processor.both is not None:
             found = [tiling.folded(explanation) for explanation in found]
         base = laying.of(found[0], fed, self.config, order) if found else ()
         sunk = ""

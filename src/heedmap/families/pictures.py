@@ -68,6 +68,8 @@ def _opened(path: Path) -> Image:
         raise InputError(f"There is no picture {name}. Check the path.")
     if not path.stat().st_size:
         raise InputError(f"{name} is empty (0 bytes). heedmap expected a picture.")
+    if path.suffix.lower() == ".heed":
+        raise InputError(f"{name} is an explanation that was saved: heedmap.open reads it. heedmap expected a picture.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's remarks on odd files: what can be read is read

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -77,7 +78,18 @@ def written(tokenizer: Any, ids: Sequence[int]) -> tuple[str, Words]:
         same = shared(before, text)  # a letter of several tokens is not yet there with the first
         spans.append(None if i in special else (same, len(text)))
     texts, groups = words_of(text, spans)
+    groups = tuple(part for word in groups for part in _apart(word, special))
     return text, Words(tuple(special.get(i, one) for i, one in enumerate(texts)), groups, special)
+
+
+def _apart(word: Sequence[int], special: Mapping[int, str]) -> list[tuple[int, ...]]:
+    """What stands on two sides of a special token, such as a picture, is no one word."""
+    parts = [[word[0]]]
+    for before, token in pairwise(word):
+        if any(between in special for between in range(before + 1, token)):
+            parts.append([])
+        parts[-1].append(token)
+    return [tuple(part) for part in parts]
 
 
 def joined(first: Words, second: Words, parts: Sequence[tuple[str, int]] = ()) -> Words:

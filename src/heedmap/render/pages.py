@@ -100,7 +100,7 @@ def _rows(rows: tuple[Row, ...], captions: Sequence[str], sources: tuple, given:
 
 def _given(panel: Panel, sources: tuple, below: bool) -> str:
     alt = escape(f"The picture that was given{f', with the text: {panel.text}' if panel.text else ''}")
-    shown = f'class="stage given p{sources.index(panel.source)}" style="aspect-ratio:{_aspect(panel)}"'
+    shown = f'class="stage given p{sources.index(panel.source)}" style="--aspect:{_aspect(panel)}"'
     level = "<div class=faint>&nbsp;</div>" if below else ""  # where its neighbours name their method
     return (
         "<figure><figcaption><span class=faint>picture</span></figcaption>"
@@ -134,7 +134,7 @@ def _stage(panel: Panel, view: View, place: str, sources: tuple) -> str:
         left, top, right, bottom = (min(max(share, 0.0), 1.0) for share in panel.box)
         over += f'<div class=box style="{_place((left, top, right, bottom))}"></div>'
     stage = (
-        f'<div class="stage view {view.kind}" data-view="{place}" style="aspect-ratio:{aspect}" {_reader(panel, view)}>'
+        f'<div class="stage view {view.kind}" data-view="{place}" style="--aspect:{aspect}" {_reader(panel, view)}>'
         f"<div class=ground>{layers}</div>{over}<div class=cursor hidden></div></div>"
     )
     return stage + (_spans(panel, view, f"{place}.loose", view.loose) if view.loose else "")

@@ -10,7 +10,7 @@ from heedmap.errors import InputError
 from heedmap.layouts import Words
 from heedmap.render import matrices, painting, vectors
 from heedmap.render.matrices import Block, Matrix
-from heedmap.render.reading import read
+from heedmap.render.reading import legible, read
 from heedmap.render.units import Panel, Unit, View, number
 from heedmap.render.views import panels
 
@@ -160,7 +160,7 @@ def spoken(word: Word, produced: Produced) -> str:
 
 
 def title_of(produced: Produced) -> str:
-    text = " ".join(produced.text.split()) or "".join(produced.tokens)
+    text = legible(" ".join(produced.text.split()) or "".join(produced.tokens))
     return text if produced.ended else f"{text} …"
 
 

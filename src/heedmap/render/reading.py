@@ -12,6 +12,7 @@ from heedmap.layouts import Frames, Grid, Joined, Layout, Plain, Regions, Tiles,
 from heedmap.render.spreading import spread
 from heedmap.render.units import Unit, View
 
+UNREADABLE = "\N{REPLACEMENT CHARACTER}"
 _PIECE = re.compile(r"^(?:##|Ġ|▁|Ċ)(?=.)|</w>$|@@$")  # how tokenizers mark the pieces of a word
 
 
@@ -149,7 +150,12 @@ def _bare(values: list[float], special: Mapping[int, str], name: Callable[[int],
 
 
 def _spelt(texts: list[str]) -> str:
-    return "".join(_PIECE.sub("", text) for text in texts).strip() or "␣"
+    return legible("".join(_PIECE.sub("", text) for text in texts).strip()) or "␣"
+
+
+def legible(text: str) -> str:
+    """With a mark in place of each letter that no font has and that a terminal would obey."""
+    return "".join(letter if letter.isprintable() or letter.isspace() else UNREADABLE for letter in text)
 
 
 def _check_count(stream: str, what: str, expected: int, met: int, exactly: bool = False) -> None:

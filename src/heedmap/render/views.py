@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from heedmap.errors import InputError
 from heedmap.layouts import Grid, Layout, Plain, Shown
 from heedmap.records import Explanation
-from heedmap.render.reading import read
+from heedmap.render.reading import legible, read
 from heedmap.render.units import WHOLE, Panel, Unit, View
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _panel(explanation: Explanation, example: int, special: bool) -> Panel:
     if explanation.pixels is not None:
         views += _pixels(explanation.pixels[example], shown.layouts)
     return Panel(
-        title=_title(explanation, example, shown),
+        title=legible(_title(explanation, example, shown)),
         value=float(explanation.value.flatten()[example]),
         method=method_of(explanation),
         target=explanation.target,
