@@ -50,8 +50,7 @@ SPEECH = ("whisper", "speech_to_text")
 QUESTIONS = ("lxmert", "visual_bert", "vilt")  # these choose among answers, BLIP writes one
 # two towers that meet in one number
 TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip", "metaclip_2", "vision-text-dual-encoder", "align")
-# Where the walk is declared to end: a convolution adds each frame's neighbours to it before the first attention call.
-# convolutions mix what attends before them: the walk ends behind these
+# Where the walk is declared to end: behind convolutions that add to each token its neighbours.
 ENDS: dict[str, dict[int | str, dict[str, str]]] = {
     **{kind: {0: {"reading": "frames", "read": "frames"}} for kind in SOUND},
     **{
