@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.capture import Recording, check_parameters, record
-from heedmap.claims import Rootless, check_claims, closes
+from heedmap.claims import Rootless, check_claims, check_skips, closes
 from heedmap.errors import (
     DisconnectedError,
     HeedmapError,
@@ -247,8 +247,7 @@ def check(
 ) -> None:
     """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
 
-    `target` is None for a callable, which is probed every time. Where the walk starts at declared rows, what else the
-    target reads is no matter.
+    `target` is None for a callable, probed every time. Where rows are declared, what else a target reads is no matter.
     """
     if known is None:
         return
@@ -265,6 +264,7 @@ def check(
             trusted.add(WHOLE)
             raise Rootless
         check_tail(value, wiring, recording.calls, sizes, last, recording.pull)
+        check_skips(value, wiring, recording, sizes, last)
         if not closes([value], recording):
             trusted.add((sign, tuple(last), target))
     if len(value) == 1 or (logits is not None and (sign, tuple(last), "examples") in trusted):

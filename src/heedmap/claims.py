@@ -8,14 +8,14 @@ both come from.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from heedmap.capture import Recording
-from heedmap.errors import MixedTokensError
+from heedmap.errors import MixedTokensError, ReadoutError
 from heedmap.probe import unshown
 from heedmap.records import Call, Origin, State, Wiring
 
@@ -37,20 +37,22 @@ def check_claims(wiring: Wiring, recording: Recording, sizes: Sequence[int], end
 def check_depths(wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]) -> None:
     """Refuse what is taken for a state, where at some tokens it reads an older one instead."""
     passed = wiring.upstream(ends)
-    met: dict[int, list[tuple[Call, Tensor, Tensor]]] = {}  # by the call whose state is read: rows that it reads
+    met: dict[State, list[tuple[Call, Tensor, Tensor]]] = {}  # who reads a state, and what rows of it
     for index in sorted(passed):
         call, seen = wiring.calls[index], recording.calls[index]
         for tensor, _, state, end in _ends(call, seen):
             if state.after is None or end in call.declared or tensor is None or not tensor.requires_grad:
                 continue
-            found = recording.pull([tensor], [_noise(tensor)], [state.after])
+            made = wiring.calls[state.after]
+            before = None if "reading" in made.declared else made.reading.after
+            held = [state] if before is None else [state, State(state.stream, before)]
+            found = recording.pull([tensor], [_noise(tensor)], [each.after for each in held if each.after is not None])
             if state.after not in found and not recording.pull([tensor], [_noise(tensor)]):
                 raise unshown(call, state)  # a view that was taken under no_grad says that it has a gradient
-            rows = _rows(found.get(state.after), state, wiring, recording, sizes)
-            met.setdefault(state.after, []).append((call, tensor, rows))
-    for after, readers in met.items():
-        alive = torch.stack([rows.cpu() for _, _, rows in readers]).any(0) | (after in ends)
-        state = wiring.calls[after].state
+            for each in held:  # the state itself, and the one that its residual branch holds
+                met.setdefault(each, []).append((call, tensor, _rows(found, each, wiring, recording, sizes)))
+    for state, readers in met.items():
+        alive = torch.stack([rows.cpu() for _, _, rows in readers]).any(0) | (state.after in ends)
         for call, tensor, rows in readers:
             missing = alive & ~rows.cpu()
             if bool(missing.any()) and bool((missing & _older(tensor, state, wiring, recording, sizes)).any()):
@@ -61,6 +63,27 @@ def check_depths(wiring: Wiring, recording: Recording, sizes: Sequence[int], end
                 )
 
 
+def check_skips(
+    value: Tensor, wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]
+) -> None:
+    """Refuse a target whose last state holds, by its residual branch, another state than the one that its call read."""
+    for index in ends:
+        call, state = wiring.calls[index], wiring.calls[index].reading
+        queries = recording.calls[index].queries
+        if state.after is None or "reading" in call.declared or queries is None or not queries.requires_grad:
+            continue
+        found = recording.pull([value], [torch.ones_like(value)], [index, state.after])
+        asking = recording.pull([queries], [_noise(queries)], [state.after])
+        read, held = (_rows(found, each, wiring, recording, sizes).cpu() for each in (call.state, state))
+        missing = read & ~held & _rows(asking, state, wiring, recording, sizes).cpu()
+        if bool(missing.any()) and bool((missing & _older(value, state, wiring, recording, sizes)).any()):
+            raise ReadoutError(
+                f"The target reads {call.state}, whose residual branch holds an older state than {state}, which call "
+                f"{index} ({call.module}) read. heedmap expected a residual branch around each call; declare the rows "
+                f"that speak: readout=heedmap.Readout({state.stream!r}, rows=...)."
+            )
+
+
 def _older(tensor: Tensor, state: State, wiring: Wiring, recording: Recording, sizes: Sequence[int]) -> Tensor:
     """The rows at which a tensor reads states of the same stream before this one."""
     found = recording.pull([tensor], [_noise(tensor)])
@@ -68,7 +91,7 @@ def _older(tensor: Tensor, state: State, wiring: Wiring, recording: Recording, s
     before: State | None = wiring.calls[state.after or 0].reading
     while before is not None and before.after is not None:
         if before.after in found:
-            rows |= _rows(found[before.after], before, wiring, recording, sizes).cpu()
+            rows |= _rows(found, before, wiring, recording, sizes).cpu()
         before = wiring.calls[before.after].reading
     layouts = wiring.layouts.get(state.stream, 0)
     for number in [-1 - bit for bit in range(layouts.bit_length()) if layouts >> bit & 1]:
@@ -78,11 +101,14 @@ def _older(tensor: Tensor, state: State, wiring: Wiring, recording: Recording, s
     return rows
 
 
-def _rows(found: Tensor | None, state: State, wiring: Wiring, recording: Recording, sizes: Sequence[int]) -> Tensor:
+def _rows(
+    found: Mapping[int, Tensor], state: State, wiring: Wiring, recording: Recording, sizes: Sequence[int]
+) -> Tensor:
     assert state.after is not None
-    if found is None:
-        return torch.zeros(sizes[state.after], wiring.tokens[state.stream], dtype=torch.bool)
-    return (recording.calls[state.after].gradient(found, sizes[state.after]) != 0).any(-1).any(1)
+    gradient, size = found.get(state.after), sizes[state.after]
+    if gradient is None:
+        return torch.zeros(size, wiring.tokens[state.stream], dtype=torch.bool)
+    return (recording.calls[state.after].gradient(gradient, size) != 0).any(-1).any(1)
 
 
 def check_begun(wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]) -> None:

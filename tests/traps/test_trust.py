@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_traps import IDENTITY, LABEL, finish, refused, right
+from test_traps import IDENTITY, LABEL, TO_DO, finish, refused, right
 from torch import Tensor, nn
 from towers import CHANNELS, TOKENS, Tower, flowed, maps, moved, tokens
 
@@ -51,16 +51,27 @@ def test_a_gate_that_opens_on_another_input_is_met(name, early):
     refused(model, met[True], HeedmapError, "heedmap expected")
 
 
-def test_an_order_by_value_that_is_another_on_another_input_is_followed():
+SORTED = {
+    "indexed": lambda flat, order: flat[order],
+    "looked up": lambda flat, order: F.embedding(order, flat),
+    "by a product": lambda flat, order: F.one_hot(order).to(flat) @ flat,
+}
+
+
+@pytest.mark.parametrize("name", SORTED)
+def test_an_order_by_value_that_is_another_on_another_input_is_followed(name):
     def path(s, x):
         x = x + s.a(x)
         flat = x.flatten(0, 1)
-        return finish(s, flat[flat[:, 0].argsort()].view(x.shape), s.b)
+        return finish(s, SORTED[name](flat, flat[:, 0].argsort()).view(x.shape), s.b)
 
     model, x = Tower(path), tokens(1)
     nn.init.zeros_(model.a.o.weight[0])  # the first channel stays what it was
     order = x[0, :, 0].argsort()
     heedmap.explain(model, x[:, order], logit(LABEL))
+    if name == "by a product":
+        refused(model, x, MixedTokensError, "wiring=")
+        return
     right(model, x, moved(maps(model, (x,), LABEL), {0: IDENTITY[order]}))
 
 
@@ -143,6 +154,17 @@ def test_an_older_state_that_is_taken_for_a_newer_one_is_refused(name, end):
         return s.head(x[:, 0])
 
     refused(Tower(path), tokens(), MixedTokensError, "older state.*wiring=")
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_residual_branch_that_leaves_out_a_call_is_refused(last):
+    def path(s, x):
+        x = x + s.a(x)
+        y = x + s.b(x)
+        x = x + s.c(y)
+        return s.head(x[:, 0]) if last else finish(s, x, s.a)
+
+    refused(Tower(path), tokens(), HeedmapError, TO_DO)
 
 
 def test_padding_that_attention_leaves_alone_is_no_older_state():

@@ -95,8 +95,8 @@ CHOOSES = frozenset("gather take_along_dim index_select sort masked_select".spli
 # where these put tokens may hang on what the tokens say
 BY_INDEX = CHOOSES | frozenset(
     """
-    __getitem__ __setitem__ take index_put index_add index_copy index_fill index_reduce scatter scatter_add
-    scatter_reduce masked_scatter
+    __getitem__ __setitem__ embedding repeat_interleave topk take index_put index_add index_copy index_fill
+    index_reduce scatter scatter_add scatter_reduce masked_scatter
     """.split()
 )
 # these leave tokens where they are as long as they reduce the last axis

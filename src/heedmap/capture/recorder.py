@@ -39,10 +39,15 @@ class Recorder(Meeting, TorchFunctionMode):
     @property
     def unsteady(self) -> bool:
         """Whether something may mix tokens on one input, and not on another."""
-        picked = sum(
-            1 << i for i, mark in enumerate(self.marks) if mark.kind == "move" and ops.by_index(mark.operation)
+        moving = (
+            mark.kind == "product" or (mark.kind == "move" and ops.by_index(mark.operation)) for mark in self.marks
         )
-        met = any(origin.marks & picked for call in self.calls for origin in call.origins if origin is not None)
+        picked = sum(1 << i for i, moves in enumerate(moving) if moves)
+        met = any(
+            tensor is not None and origin is not None and origin.marks & picked
+            for call in self.calls
+            for tensor, origin in zip((call.queries, call.keys, call.values), call.origins, strict=True)
+        )
         return self._unsteady or self._sampling.loose > 0 or met
 
     # -- the mode ----------------------------------------------------------------------------------------------------
@@ -206,6 +211,7 @@ class Recorder(Meeting, TorchFunctionMode):
         shared = a.calls & b.calls or (not (a.calls or b.calls) and a.names & b.names & self._primary)
         if shared and origin is not None and max(tensor.ndim for tensor in pair) > 2:
             self._origins.set(result, origin | self._mark("product", name, origin))
+        self._unsteady |= bool(a.calls & b.calls) and max(tensor.ndim for tensor in pair) == 2
         return result
 
 
