@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.capture import Recording, check_parameters, record
+from heedmap.claims import Rootless, check_claims, check_skips, closes
 from heedmap.errors import (
     DisconnectedError,
     HeedmapError,
@@ -32,6 +33,7 @@ Result = TypeVar("Result")
 # models whose tokens are moved between calls, and the calls whose queries are of other tokens than their values
 _moving: weakref.WeakKeyDictionary[nn.Module, frozenset[int]] = weakref.WeakKeyDictionary()
 _trusted: weakref.WeakKeyDictionary[nn.Module, set[Any]] = weakref.WeakKeyDictionary()
+WHOLE = "whole"  # among what is trusted: several targets are asked of this model, and each is probed to the roots
 
 
 def recorded(
@@ -65,7 +67,7 @@ def _recorded(
     whole: bool,
 ) -> Iterator[tuple[Recording, Wiring]]:
     before = torch.get_rng_state()
-    for stems in (whole or (probe and not known), True):
+    for stems in (whole or (probe and (not known or WHOLE in known)), True):
         torch.set_rng_state(before)  # a model that draws numbers draws the same ones again
         with record(model, inputs, stems, edits) as recording:
             wired = _wired(recording, declared)
@@ -237,7 +239,7 @@ def check(
     recording: Recording,
     wiring: Wiring,
     sizes: Sequence[int],
-    target: str | None,
+    target: Hashable | None,
     value: Tensor,
     logits: Tensor | None,
     origin: Origin,
@@ -245,8 +247,7 @@ def check(
 ) -> None:
     """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
 
-    `target` names what the target's own shape hangs on; None for a callable, which is probed every time. Where the
-    walk starts at declared rows, what else the target reads is no matter.
+    `target` is None for a callable, probed every time. Where rows are declared, what else a target reads is no matter.
     """
     if known is None:
         return
@@ -256,10 +257,16 @@ def check(
         movers = sum(1 << bit for bit, mark in enumerate(recording.marks) if mark.kind != "join")
         check_calls(wiring, recording.calls, sizes, last, recording.pull, movers)
         check_residuals(wiring, recording, sizes, last)
-        trusted |= {sign, (sign, tuple(last))}
+        if check_claims(wiring, recording, sizes, last):
+            trusted |= {sign, (sign, tuple(last))}
     if not declared and (target is None or (sign, tuple(last), target) not in trusted):
+        if not recording.stemmed and WHOLE not in trusted:
+            trusted.add(WHOLE)
+            raise Rootless
         check_tail(value, wiring, recording.calls, sizes, last, recording.pull)
-        trusted.add((sign, tuple(last), target))
+        check_skips(value, wiring, recording, sizes, last)
+        if not closes([value], recording):
+            trusted.add((sign, tuple(last), target))
     if len(value) == 1 or (logits is not None and (sign, tuple(last), "examples") in trusted):
         return
     read = {index: recording.calls[index] for index in last}

@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from heedmap.errors import MixedTokensError, ReadoutError
+from heedmap.errors import GradientError, MixedTokensError, ReadoutError
 from heedmap.records import Call, Origin, State, Wiring
 
 Pull = Callable[..., Mapping[int, Tensor]]
@@ -68,6 +68,8 @@ def _check_among(
                 claims.append((claim, batches[index]))
             elif origin is not None and origin.calls and origin.marks & movers:
                 raise _mixed(f"before call {index} ({call.module}), where no gradient shows it", claim.stream)
+            elif origin is not None and origin.calls:
+                raise unshown(call, claim)
     if not tensors:
         return
     generator = torch.Generator(tensors[0].device).manual_seed(0)
@@ -126,6 +128,8 @@ def check_tail(
     for stream, layouts in wiring.layouts.items():
         for number in _bits(layouts):
             grad = found.get(-1 - number)
+            if grad is not None and grad.ndim > 3 and stream in rows and len(grad) == len(rows[stream]):
+                grad = grad.flatten(2).mT  # channels first, as convolutions lay tokens out
             if grad is None or stream not in rows or grad.shape[:2] != rows[stream].shape or grad.ndim != 3:
                 continue
             if bool(((grad != 0).any(-1) & ~rows[stream].to(grad.device)).any()):
@@ -229,6 +233,16 @@ def _check_stem(stream: str, first: Tensor, second: Tensor, code: Tensor, shared
     if not fit and any(strict for strict, _ in ways):
         raise _mixed("before or around its first call", stream)
     return fit
+
+
+def unshown(call: Call, claim: State) -> GradientError:
+    """The error of tokens that no gradient leads back to."""
+    return GradientError(
+        f"What call {call.index} ({call.module}) reads of {claim} runs under no_grad or passes through detach: whether "
+        "tokens stay where they are on the way shows in no gradient. heedmap expected a gradient at every call the "
+        "target reads; remove the no_grad, or declare it: "
+        f'wiring={{{call.index}: {{"reading": "{claim}", "read": "{claim}"}}}}.'
+    )
 
 
 def _mixed(where: str, stream: str) -> MixedTokensError:

@@ -7,7 +7,7 @@ branch stands for both. Whatever is not certain is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -125,12 +125,13 @@ class Inference:
         read = self._told(told["read"], keys, v) if "read" in told else self._read(seen, k, v, keys)
         self._check_tokens(seen, reading, queries, "queries")
         self._check_tokens(seen, read, keys, "keys")
-        return reading, read, frozenset(told) | self._declared_before(reading, read)
+        return reading, read, frozenset(told) | self._declared_before(reading, read, told)
 
-    def _declared_before(self, reading: State, read: State) -> frozenset[str]:
-        """The ends at which a stream is met as it was declared to begin."""
+    def _declared_before(self, reading: State, read: State, told: Collection[str] = ()) -> frozenset[str]:
+        """The ends at which a stream is met as it was declared to begin; `again` those at which that was inferred."""
         ends = (("reading", reading), ("read", read))
-        return frozenset(end for end, state in ends if state.after is None and state.stream in self.begun.values())
+        met = {end for end, state in ends if state.after is None and state.stream in self.begun.values()}
+        return frozenset(met | {f"{end} again" for end in met.difference(told)})
 
     def _told(self, text: str, tokens: int, origin: Origin | None) -> State:
         """A declared state: an unknown stream begins here, and stands for all that its tokens come from.
@@ -256,13 +257,17 @@ class Inference:
                 written = [i for i, each in enumerate(self.bases) if base.behind >> i & 1 and each.shape == base.shape]
                 content |= sum(1 << i for i in written) & self.strong
         for stream in self.streams:
-            if stream.tokens == tokens and content & stream.bases:
+            if stream.tokens == tokens and self._one(content, stream.bases):
                 stream.bases |= content
                 stream.names |= origin.names
                 return State(stream.name)
         unique = self._unique(self._name(origin) or f"{seen.module}.{what}")
         self.streams.append(Stream(unique, tokens, origin.names, content))
         return State(unique)
+
+    def _one(self, content: int, known: int) -> bool:
+        """Whether tokens are those of a stream; two sets of learned or chosen ones may share their positions."""
+        return bool(content & known & self.strong) or (bool(content & known) and content & known in (content, known))
 
     def _unique(self, name: str) -> str:
         taken, unique, number = {stream.name for stream in self.streams}, name, 2

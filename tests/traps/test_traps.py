@@ -828,10 +828,12 @@ def test_a_detached_answer_is_refused():
     refused(Tower(lambda s, x: plain(s, x).detach()), tokens(), DisconnectedError, "differentiable")
 
 
-def test_only_the_read_side_behind_detach_is_right_or_refused():
+def test_only_the_read_side_behind_detach_is_refused_until_it_is_declared():
+    """No gradient shows whether its tokens are where they were."""
     model = Tower(lambda s, x: finish(s, (lambda y: y + s.b(y, y.detach()))(x + s.a(x)), s.c))
     x = tokens()
-    right(model, x, flowed(maps(model, (x,), LABEL)))
+    refused(model, x, GradientError, "no_grad.*detach.*expected.*declare")
+    right(model, x, flowed(maps(model, (x,), LABEL)), wiring={1: {"reading": "x@0", "read": "x@0"}})
 
 
 HIDDEN = {

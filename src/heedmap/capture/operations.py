@@ -91,8 +91,21 @@ def in_place(name: str) -> bool:
 REARRANGES = frozenset(
     "flip fliplr flipud roll rot90 gather take_along_dim index_select sort setitem masked_select".split()
 )
+CHOOSES = frozenset("gather take_along_dim index_select sort masked_select".split())
+# where these put tokens may hang on what the tokens say
+BY_INDEX = CHOOSES | frozenset(
+    """
+    __getitem__ __setitem__ embedding repeat_interleave topk take index_put index_add index_copy index_fill
+    index_reduce scatter scatter_add scatter_reduce masked_scatter
+    """.split()
+)
 # these leave tokens where they are as long as they reduce the last axis
 REDUCES = frozenset("mean sum var std norm amax amin max min prod logsumexp softmax log_softmax argmax cumsum".split())
+
+
+def by_index(name: str) -> bool:
+    """Whether an operation that moves tokens is told by a tensor where to."""
+    return name in BY_INDEX or name.rstrip("_") in BY_INDEX
 
 
 def turns(name: str, args: Any, kwargs: Any) -> bool:
@@ -122,7 +135,7 @@ def keeps_tokens(name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> b
         return axis == -1 or axis == operands[0].ndim  # channels side by side
     if name == "__getitem__":
         return not indexed(name, args, (Tensor,) if operands[0].is_floating_point() else (Tensor, list))
-    if name == "__setitem__" and isinstance(args[1], tuple) and len(args[1]) == 2:
+    if name == "__setitem__" and args[0].is_floating_point() and isinstance(args[1], tuple) and len(args[1]) == 2:
         return args[1][0] is Ellipsis and isinstance(args[1][1], (int, slice))  # some channels of every token
     if name in ("conv1d", "conv2d", "conv3d"):
         weight = args[1] if len(args) > 1 else kwargs["weight"]

@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map
 
 from heedmap.capture import operations as ops
-from heedmap.capture.labels import tensors
+from heedmap.capture.labels import Labels, tensors
 from heedmap.capture.meeting import Meeting, not_eval
 from heedmap.capture.packed import carried, gradientless
 from heedmap.capture.sampled import NAMES
@@ -31,21 +31,46 @@ class Recorder(Meeting, TorchFunctionMode):
         super().__init__(model, stems, edits)
         self._unsteady = False
         self._stacks = Stacks()
+        self._given = Labels()  # the number of the operation that gave a tensor
+        self._operations = 0
         self._training = any(module.training for module in model.modules())
         self._buffers = {id(buffer) for buffer in model.buffers()}
 
     @property
     def unsteady(self) -> bool:
         """Whether something may mix tokens on one input, and not on another."""
-        return self._unsteady or self._sampling.loose > 0
+        moving = (
+            mark.kind == "product" or (mark.kind == "move" and ops.by_index(mark.operation)) for mark in self.marks
+        )
+        picked = sum(1 << i for i, moves in enumerate(moving) if moves)
+        met = any(
+            tensor is not None and origin is not None and origin.marks & picked
+            for call in self.calls
+            for tensor, origin in zip((call.queries, call.keys, call.values), call.origins, strict=True)
+        )
+        return self._unsteady or self._sampling.loose > 0 or met
 
     # -- the mode ----------------------------------------------------------------------------------------------------
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = ops.name_of(func)
-        if not self.after_model:
-            self.digest = hash((self.digest, name, _numbers(args), _numbers(tuple(kwargs.values()))))
+        if self.after_model:
+            return self._run(func, name, args, kwargs)
+        taken = tuple(map(self._known_as, tensors((args, kwargs))))
+        self.digest = hash((self.digest, name, _numbers(args), _numbers(tuple(kwargs.values())), taken))
+        result = self._run(func, name, args, kwargs)
+        for item in tensors(result):
+            self._operations += 1
+            self._given.set(item, self._operations)
+        return result
+
+    def _known_as(self, tensor: Tensor) -> Any:
+        """What tells a tensor from others of the same pass: which of two a model takes may hang on what it is given."""
+        number = self._given.get(tensor)
+        return self._parameters.get(id(tensor), self._origins.get(tensor)) if number is None else number
+
+    def _run(self, func: Any, name: str, args: Any, kwargs: Any) -> Any:
         if func is ops.SDPA:
             return self._sdpa(*args, **kwargs)
         if func is ops.MHA:
@@ -186,6 +211,7 @@ class Recorder(Meeting, TorchFunctionMode):
         shared = a.calls & b.calls or (not (a.calls or b.calls) and a.names & b.names & self._primary)
         if shared and origin is not None and max(tensor.ndim for tensor in pair) > 2:
             self._origins.set(result, origin | self._mark("product", name, origin))
+        self._unsteady |= bool(a.calls & b.calls) and max(tensor.ndim for tensor in pair) == 2
         return result
 
 

@@ -131,6 +131,8 @@ class Recording:
         edges |= {-1 - number: edge for number, edge in self._recorder.stems.items()}
         if at is not None:
             edges = {index: edges[index] for index in at if index in edges}
+        if not edges:
+            return {}
         valve = self._recorder.valve
         valve.closed = True
         try:
@@ -138,6 +140,16 @@ class Recording:
         finally:
             valve.closed = False
         return {index: each for index, each in zip(edges, found, strict=True) if each is not None}
+
+    def pull_to(self, places: Sequence[tuple[Any, int]], tensor: Tensor, cotangent: Tensor) -> list[Tensor | None]:
+        """The gradient of `cotangent` at a tensor, at some places of the graph (node, number of its output)."""
+        edges = [torch.autograd.graph.GradientEdge(node, number) for node, number in places]
+        self._recorder.valve.closed = True
+        try:
+            found = torch.autograd.grad([tensor], edges, [cotangent], retain_graph=True, allow_unused=True)
+        finally:
+            self._recorder.valve.closed = False
+        return list(found)
 
 
 @contextlib.contextmanager

@@ -51,10 +51,10 @@ class Stacks:
 def _index(given: Any, axis: int, axes: int) -> int | None:
     """The number by which an axis is indexed; none where it is cut, or where other things stand there."""
     parts = given if isinstance(given, tuple) else (given,)
-    if any(not isinstance(part, (int, slice)) and part is not Ellipsis for part in parts):
+    if any(isinstance(part, bool) or not (isinstance(part, (int, slice)) or part is Ellipsis) for part in parts):
         return None
     if Ellipsis in parts:
         before = parts.index(Ellipsis)
         parts = (*parts[:before], *(slice(None),) * (axes - len(parts) + 1), *parts[before + 1 :])
     at = parts[axis] if axis < len(parts) else None
-    return at if isinstance(at, int) and not isinstance(at, bool) else None
+    return at if isinstance(at, int) else None

@@ -162,7 +162,7 @@ class Tracker:
         A detector takes the best of its encoder's tokens so, as queries or as their places.
         """
         chosen = any(
-            origin.marks >> bit & 1 and mark.kind == "move" and mark.operation.strip("_") in ops.REARRANGES
+            origin.marks >> bit & 1 and mark.kind == "move" and mark.operation.strip("_") in ops.CHOOSES
             for bit, mark in enumerate(self.marks)
         )
         if not origin.calls or not chosen:

@@ -92,8 +92,8 @@ def questions(
         origin = connected(value, seen)
         sizes = batches(recording, wired, len(value))
         logits = logits_behind(target, recording.output, context)
-        shape = None if logits is None else type(target).__name__
-        check(known, recording, wired, sizes, shape, value, logits, origin, declared)
+        named = None if logits is None else target
+        check(known, recording, wired, sizes, named, value, logits, origin, declared)
         count = len(value)
         if count not in ways:
             ways[count] = routes(wired, recording, sizes, count)
