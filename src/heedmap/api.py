@@ -8,12 +8,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from heedmap.capture import record
 from heedmap.checking import followed
-from heedmap.claims import Rootless
 from heedmap.errors import InputError, WiringError
 from heedmap.methods import OURS
 from heedmap.methods import method as method_named
@@ -99,13 +97,8 @@ def explain_each(
         options["verify"] = verify
 
     def explained(declared: Declaration | None) -> list[Explanation]:
-        given = {**named, **options, **({} if declared is None else {"wiring": declared})}
-        before = torch.get_rng_state()
-        try:
-            return chosen.run(model, inputs, targets, **given)
-        except Rootless:
-            torch.set_rng_state(before)  # it is still the same run, of a model that draws numbers
-            return chosen.run(model, inputs, targets, **given)
+        told = {} if declared is None else {"wiring": declared}
+        return chosen.run(model, inputs, targets, **{**named, **options, **told})
 
     if chosen.follows:
         return followed(model, wiring, explained)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from heedmap.capture import Recording, check_parameters, record
-from heedmap.claims import Rootless, check_claims, check_skips, closes
+from heedmap.claims import check_claims, check_skips, closes
 from heedmap.errors import (
     DisconnectedError,
     HeedmapError,
@@ -244,10 +244,12 @@ def check(
     logits: Tensor | None,
     origin: Origin,
     declared: bool,
+    evaluate: Callable[[Recording], Tensor],
 ) -> None:
     """Probe the wiring and the target the first time a model meets a signature; what was found right is trusted.
 
-    `target` is None for a callable, probed every time. Where rows are declared, what else a target reads is no matter.
+    `evaluate` puts the target to another run. `target` is None for a callable, probed every time. Where rows are
+    declared, what else a target reads is no matter.
     """
     if known is None:
         return
@@ -260,13 +262,14 @@ def check(
         if check_claims(wiring, recording, sizes, last):
             trusted |= {sign, (sign, tuple(last))}
     if not declared and (target is None or (sign, tuple(last), target) not in trusted):
-        if not recording.stemmed and WHOLE not in trusted:
+        if not recording.stemmed:
             trusted.add(WHOLE)
-            raise Rootless
-        check_tail(value, wiring, recording.calls, sizes, last, recording.pull)
-        check_skips(value, wiring, recording, sizes, last)
-        if not closes([value], recording):
-            trusted.add((sign, tuple(last), target))
+        with contextlib.nullcontext(recording) if recording.stemmed else recording.rooted() as whole:
+            read = value if whole is recording else evaluate(whole)
+            check_tail(read, wiring, whole.calls, sizes, last, whole.pull)
+            check_skips(read, wiring, whole, sizes, last)
+            if not closes([read], whole):
+                trusted.add((sign, tuple(last), target))
     if len(value) == 1 or (logits is not None and (sign, tuple(last), "examples") in trusted):
         return
     read = {index: recording.calls[index] for index in last}

@@ -22,10 +22,6 @@ from heedmap.records import Call, Origin, State, Wiring
 Edge = tuple[Any, int]
 
 
-class Rootless(Exception):
-    """A target has to be probed, and the recording does not begin where tokens were laid out."""
-
-
 def check_claims(wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]) -> bool:
     """Refuse what is taken for another state or beginning; else whether it is so on other inputs of this kind too."""
     check_depths(wiring, recording, sizes, ends)

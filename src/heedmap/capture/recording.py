@@ -19,6 +19,7 @@ from heedmap.capture.tap import Gradients, Wanted
 from heedmap.errors import InputError, NoAttentionError
 from heedmap.records import Base, Heads, Mark, Name, Origin
 
+Again = Callable[[], contextlib.AbstractContextManager["Recording"]]
 Step = Callable[[int, Heads, Tensor, Wanted | None], tuple[bool, Gradients | None]]
 
 _locks: weakref.WeakKeyDictionary[nn.Module, threading.RLock] = weakref.WeakKeyDictionary()
@@ -30,9 +31,10 @@ _stance: list[Any] = []
 class Recording:
     """What one forward pass left behind."""
 
-    def __init__(self, recorder: Recorder, output: Any) -> None:
+    def __init__(self, recorder: Recorder, output: Any, again: Again) -> None:
         self._recorder = recorder
         self.output = output
+        self.rooted = again  # the same run once more, with a graph that begins where tokens are laid out
 
     @property
     def calls(self) -> Sequence[Attention]:
@@ -161,6 +163,18 @@ def record(
     With `stems` the graph begins where tokens are laid out, not at the first calls, so that these can be probed.
     `edits` are weights (batch, head, query, key) that stand in place of what the softmax of a call would give.
     """
+    before = torch.get_rng_state()
+
+    @contextlib.contextmanager
+    def rooted() -> Iterator[Recording]:
+        now = torch.get_rng_state()
+        torch.set_rng_state(before)
+        try:
+            with record(model, inputs, True, edits) as whole:
+                yield whole
+        finally:
+            torch.set_rng_state(now)
+
     with _lock(model), graph_on():
         inner, compiled = unwrapped(model)
         recorder = Recorder(inner, stems, edits)
@@ -175,7 +189,7 @@ def record(
                 f"edits names {', '.join(map(str, left))}, and {type(inner).__name__} attends {len(recorder.calls)} "
                 f"times. heedmap expected numbers of calls, 0 to {len(recorder.calls) - 1}."
             )
-        yield Recording(recorder, output)
+        yield Recording(recorder, output, rooted)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -88,12 +89,13 @@ def questions(
     ways: dict[int, list[Route]] = {}
     for left, given in enumerate(map(as_target, targets), start=1 - len(targets)):
         target = settle(given, recording.output, context)
-        value, seen = recording.evaluate(lambda output, t=target: evaluate(t, output, context))
+        put = partial(_put, target, context)
+        value, seen = recording.evaluate(put)
         origin = connected(value, seen)
         sizes = batches(recording, wired, len(value))
         logits = logits_behind(target, recording.output, context)
         named = None if logits is None else target
-        check(known, recording, wired, sizes, named, value, logits, origin, declared)
+        check(known, recording, wired, sizes, named, value, logits, origin, declared, lambda r, p=put: r.evaluate(p)[0])
         count = len(value)
         if count not in ways:
             ways[count] = routes(wired, recording, sizes, count)
@@ -104,6 +106,10 @@ def questions(
         names = names_of(predicted(given, recording.output, context), context)
         apart = len(frontier(origin.calls, wired.calls)) == 1 and _plain(recording.output)
         yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart, ways[count], alone)
+
+
+def _put(target: Target, context: Context, output: Any) -> Tensor:
+    return evaluate(target, output, context)
 
 
 def _plain(output: Any) -> bool:
