@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from heedmap.beside import check_residuals
 from heedmap.capture import Recording, check_parameters, record
 from heedmap.claims import check_claims, check_skips, closes
+from heedmap.endings import ends
 from heedmap.errors import (
     DisconnectedError,
     HeedmapError,
@@ -25,8 +27,8 @@ from heedmap.errors import (
 from heedmap.moves import Following, follow
 from heedmap.probe import check_calls, check_tail, own_examples, reads_one_row
 from heedmap.records import Mark, Origin, Readout, State, Wiring
-from heedmap.routes import Apart, check_residuals
-from heedmap.streams import Declaration, ends, frontier, infer
+from heedmap.routes import Apart
+from heedmap.streams import Declaration, frontier, infer
 
 Result = TypeVar("Result")
 

@@ -18,6 +18,7 @@ from heedmap.capture import Recording
 from heedmap.errors import MixedTokensError, ReadoutError
 from heedmap.probe import unshown
 from heedmap.records import Call, Origin, State, Wiring
+from heedmap.routes import laid
 
 Edge = tuple[Any, int]
 
@@ -151,7 +152,7 @@ def _same(known: Tensor, tensor: Tensor, size: tuple[int, int], recording: Recor
     pulled = [
         recording.pull_to(shared, each, cotangent)
         for seed, each in ((3, known), (4, tensor))
-        for cotangent in (_noise(each, seed), _noise(each, seed) * _laid(code, each))
+        for cotangent in (_noise(each, seed), _noise(each, seed) * laid(code, each))
     ]
     rough = known.dtype not in (torch.float32, torch.float64)
     met = False
@@ -219,12 +220,3 @@ def closes(tensors: Sequence[Tensor], recording: Recording) -> bool:
 def _noise(tensor: Tensor, seed: int = 0) -> Tensor:
     generator = torch.Generator(tensor.device).manual_seed(seed)
     return torch.randn(tensor.shape, generator=generator, device=tensor.device).to(tensor)
-
-
-def _laid(code: Tensor, tensor: Tensor) -> Tensor:
-    """A number for each row of a call's tensor, (..., token, channel)."""
-    if tensor.ndim == 4:
-        return code[:, None, :, None].to(tensor)
-    if tensor.ndim == 3:
-        return code.repeat_interleave(max(1, len(tensor) // len(code)), 0)[..., None].to(tensor)
-    return code[0][:, None].to(tensor)

@@ -10,14 +10,14 @@ Where several tokens became one, what reached it is shared out by the size of th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from heedmap.capture import Recording
-from heedmap.errors import MixedTokensError, ReadoutError
+from heedmap.errors import MixedTokensError
 from heedmap.records import Base, Moved, Origin, State, Wiring
 
 DECLARE = 'declare where the walk may end: wiring={call: {"reading": "new stream", "read": "new stream"}}.'
@@ -66,76 +66,6 @@ class Route:
 def size_of(gradient: Tensor) -> Tensor:
     """How large the target's gradient is at each token, from that of a call's output (batch, head, token, channel)."""
     return gradient.to(torch.promote_types(gradient.dtype, torch.float32)).square().sum((1, 3)).sqrt()
-
-
-def check_tail(
-    value: Tensor,
-    wiring: Wiring,
-    recording: Recording,
-    sizes: Sequence[int],
-    ends: Collection[State],
-    ways: list[Route],
-) -> None:
-    """Refuse a target that reads, beside the last state, tokens of an older one other than those it reads there."""
-    found = None
-    for end in ends:
-        if end.after is None or end.stream not in wiring.moved or wiring.calls[end.after].reading.after is not None:
-            continue
-        found = recording.pull([value], [torch.ones_like(value)]) if found is None else found
-        last = _gradients(end, wiring, recording, sizes, found)
-        for route in ways:
-            beside = (
-                _gradients(route.source, wiring, recording, sizes, found) if route.into == State(end.stream) else None
-            )
-            if last is None or beside is None:
-                continue
-            read, met = (each.any(-1).flatten().cpu() for each in (last != 0, beside != 0))
-            place = route.stands.flatten().cpu()
-            if bool((met & ~(read[place.clamp(min=0)] & (place >= 0))).any()):
-                raise ReadoutError(
-                    f"The target reads {end} and, beside it, other tokens of {route.source}. heedmap expected a target "
-                    "that reads one depth; explain each part by itself, or declare the rows that speak: "
-                    f"readout=heedmap.Readout({end.stream!r}, rows=...)."
-                )
-
-
-def check_residuals(wiring: Wiring, recording: Recording, sizes: Sequence[int], ends: Collection[int]) -> None:
-    """Refuse moved tokens beside which the tokens they were go on in another order, by a residual branch.
-
-    All that reads a stream, at any depth, is multiplied by numbers of its rows: the gradient at each token of a source
-    must be multiplied by one of them.
-    """
-    passed = wiring.upstream(ends)
-    for stream, moved in wiring.moved.items():
-        tensors = []
-        for index in sorted(passed):
-            call, seen = wiring.calls[index], recording.calls[index]
-            for state, tensor in ((call.reading, seen.queries), (call.read, seen.keys), (call.read, seen.values)):
-                if state.stream == stream and tensor is not None and tensor.requires_grad:
-                    tensors.append((tensor, sizes[index]))
-        found: list[dict[int, Tensor]] = []
-        for coded in (False, True):
-            generator = torch.Generator().manual_seed(0)
-            cotangents = [torch.randn(tensor.shape, generator=generator).to(tensor) for tensor, _ in tensors]
-            if coded:
-                for cotangent, (_, batch) in zip(cotangents, tensors, strict=True):
-                    code = torch.rand(batch, wiring.tokens[stream], generator=torch.Generator().manual_seed(1)) + 1
-                    cotangent.mul_(_laid(code.to(cotangent.device), cotangent))
-            found.append(recording.pull([tensor for tensor, _ in tensors], cotangents) if tensors else {})
-        rough = bool(tensors) and (tensors[0][0].dtype not in (torch.float32, torch.float64) or _narrow(tensors[0][0]))
-        for source in moved.sources:
-            once, twice = (_gradients(source, wiring, recording, sizes, each) for each in found)
-            if once is not None and twice is not None:
-                _, error, size = _ratio(once, twice)
-                if bool((error > (0.1 if rough else 1e-3) * size).any()):
-                    call = wiring.calls[moved.call]
-                    if call.reading == call.read:
-                        raise Apart(call.index)  # perhaps it is only that
-                    raise MixedTokensError(
-                        f"Call {call.index} ({call.module}) reads tokens of {source} that were moved, and what follows "
-                        "leads back to those in another order too, by a residual branch. heedmap expected one order; "
-                        f"{DECLARE}"
-                    )
 
 
 class Apart(Exception):
@@ -193,12 +123,12 @@ def _traced(
     plain = torch.randn(tensor.shape, generator=generator, device=generator.device).to(tensor)
     places = torch.arange(count, device=tensor.device).view(batch, -1)
     first = recording.pull([tensor], [plain])
-    levels = NARROW if _narrow(tensor) else WIDE
+    levels = NARROW if narrow(tensor) else WIDE
     found: dict[State, Tensor] = {}
     weight = 1
     while weight < count or weight == 1:
         code = 2.0 ** (places // weight % levels)  # a power of two is no rounding, in any precision
-        second = recording.pull([tensor], [plain * _laid(code, plain)])
+        second = recording.pull([tensor], [plain * laid(code, plain)])
         for source in moved.sources:
             digit = _digits(source, wiring, recording, sizes, first, second, levels)
             if digit is not None:
@@ -287,10 +217,10 @@ def _digits(
     levels: int,
 ) -> Tensor | None:
     """For each token of a source the digit that it carries; far below 0 for those that went nowhere."""
-    once, twice = (_gradients(source, wiring, recording, sizes, found) for found in (first, second))
+    once, twice = (gradients_at(source, wiring, recording, sizes, found) for found in (first, second))
     if once is None or twice is None:
         return None
-    ratio, error, size = _ratio(once, twice)
+    ratio, error, size = multiplied(once, twice)
     there = size > 0
     digit = ratio.clamp(min=0.5).log2().round()
     off = (ratio / 2**digit - 1).abs()
@@ -305,7 +235,7 @@ def _digits(
     return torch.where(there, digit.long(), -(2**40)).cpu()  # sources may lie on several devices
 
 
-def _ratio(once: Tensor, twice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def multiplied(once: Tensor, twice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """By what number each token's gradient was multiplied, how far it is from that, and how large it was."""
     a, b = once.double(), twice.double()
     size = a.square().sum(-1)
@@ -313,7 +243,7 @@ def _ratio(once: Tensor, twice: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return ratio, (b - ratio[..., None] * a).square().sum(-1).sqrt(), size.sqrt()
 
 
-def _gradients(
+def gradients_at(
     source: State, wiring: Wiring, recording: Recording, sizes: Sequence[int], found: Mapping[int, Tensor]
 ) -> Tensor | None:
     """The gradient at a state's tokens, (example, token, channel)."""
@@ -342,7 +272,7 @@ def _tokenwise(gradient: Tensor, base: Base) -> Tensor:
     return gradient[None] if gradient.ndim == 2 else gradient.flatten(1, -2)
 
 
-def _laid(code: Tensor, tensor: Tensor) -> Tensor:
+def laid(code: Tensor, tensor: Tensor) -> Tensor:
     """A number for each row of a call's tensor, (..., token, channel)."""
     if tensor.ndim == 4:
         return code[:, None, :, None].to(tensor)
@@ -351,7 +281,7 @@ def _laid(code: Tensor, tensor: Tensor) -> Tensor:
     return code[0][:, None].to(tensor)
 
 
-def _narrow(tensor: Tensor) -> bool:
+def narrow(tensor: Tensor) -> bool:
     return tensor.dtype == torch.float16 or torch.is_autocast_enabled(tensor.device.type)
 
 

@@ -89,6 +89,10 @@ def test_of_every_detector_that_normalises_behind_the_sign_is_doubted(run, folde
     assert found.code == 0
     assert "the sign says little about an object" in found.err
     assert "the sign" not in run("explain", room, "--model", folder(name), "-T", "zebra", "--method", "gae", "-q").err
+    nothing = run("explain", "nowhere.png", "--model", folder(name), "-T", "zebra")
+    assert nothing.code == 1
+    assert "nowhere.png" in nothing.err
+    assert "the sign" not in nothing.err  # nothing was explained
 
 
 def test_a_question_about_regions_from_a_file(run, folder, room, regions):

@@ -93,8 +93,6 @@ def explain(
     produce.check_next_best(chosen, wish)
     wish = wish.among(chosen.labels)
     wanted = cases(paths, text, chosen)
-    if said := caution(chosen, wish):
-        warn(said)
     tally = Tally(debug=debug)
     report = _Report(folder, endings, special, wish, drawn=0 if quiet else SHOWN, silent=json)
     together = batch if chosen.task == ONE_NUMBER and (wish.targets != (None,) or wish.against is None) else 1
@@ -110,6 +108,8 @@ def explain(
         )
     except KeyboardInterrupt:
         stopped = True
+    if tally.done and (said := caution(chosen, wish)):
+        warn(said)
     if json:
         dump(
             {

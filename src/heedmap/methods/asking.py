@@ -10,12 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from heedmap.beside import check_target
 from heedmap.capture import Recording
 from heedmap.checking import batches, check, connected, reader, trust
 from heedmap.context import context_of, names_of
+from heedmap.endings import ends
 from heedmap.records import Explanation, Origin, State, Wiring
-from heedmap.routes import Route, check_tail, routes
-from heedmap.streams import ends, frontier
+from heedmap.routes import Route, routes
+from heedmap.streams import frontier
 from heedmap.targets import Context, Target, as_target, evaluate, logits_behind, predicted, settle
 
 
@@ -102,7 +104,7 @@ def questions(
         alone = reader(value, recording, wired, sizes, origin)
         if wired.moved and not declared:
             states = [wired.calls[index].state for index in ends(origin, wired, recording.marks, alone)]
-            check_tail(value, wired, recording, sizes, states, ways[count])
+            check_target(value, wired, recording, sizes, states, ways[count])
         names = names_of(predicted(given, recording.output, context), context)
         apart = len(frontier(origin.calls, wired.calls)) == 1 and _plain(recording.output)
         yield Question(repr(target), value, origin, sizes, names, left < 0, target, context, apart, ways[count], alone)
